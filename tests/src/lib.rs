@@ -1,0 +1,1 @@
+//! The stack that the end-to-end tests start.

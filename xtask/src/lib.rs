@@ -1,0 +1,1 @@
+//! Private Postgres for run, test and bench.
