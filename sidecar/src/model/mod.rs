@@ -1,0 +1,15 @@
+//! The words of the domain, before any protocol has touched them.
+
+mod channel;
+mod columns;
+mod event;
+mod identity;
+mod offset;
+mod timestamp;
+
+pub use channel::{Channel, ChannelName, ChannelNameError, TableName};
+pub use columns::Columns;
+pub use event::{Event, EventKind, GapReason, Message, Op, Relation, RowChange, SenderType};
+pub use identity::Identity;
+pub use offset::Offset;
+pub use timestamp::Timestamp;
