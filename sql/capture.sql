@@ -1,0 +1,186 @@
+-- Capture: which tables emit.
+--
+-- A row trigger in C notes the images of each change in the backend's memory; they are written into the log once, at
+-- PRE_COMMIT. The trigger takes no lock, sends no NOTIFY and runs no SQL. The table's options are the trigger's
+-- arguments, so that pg_dump carries them with the table; the trigger's name ends in `_notify_change`, so that
+-- `information_schema.triggers ... like '%_notify_change'` lists the enabled tables.
+
+create function realtime.notify_table_change() returns trigger
+  language c as 'MODULE_PATHNAME', 'notify_table_change_wrapper';
+comment on function realtime.notify_table_change() is
+  'Trigger function: AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW, or AFTER TRUNCATE FOR EACH STATEMENT. Arguments in pairs: exclude COLUMN, old full|key, max_bytes N.';
+
+-- Cut so that the suffix stays: two long names that differ only at the end would otherwise become the same.
+create function realtime._trigger_name(table_name name, suffix text) returns name
+  language plpgsql immutable strict
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  stem text := table_name;
+begin
+  while octet_length(stem || suffix) > 63 loop
+    stem := left(stem, -1);
+  end loop;
+  return stem || suffix;
+end $$;
+
+-- Checks the options and returns the trigger's arguments.
+create function realtime._trigger_arguments(relation regclass, options jsonb) returns text[]
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  option record; column_name text; arguments text[] := '{}';
+begin
+  if jsonb_typeof(options) <> 'object' then
+    raise exception 'options must be a JSON object' using errcode = 'invalid_parameter_value',
+      hint = 'Such as {"events": ["INSERT"], "exclude": ["password"], "old": "key", "max_bytes": 65536}.';
+  end if;
+  for option in select key, value from jsonb_each(options) loop
+    case
+      when option.key = 'events' then
+        if jsonb_typeof(option.value) <> 'array' or jsonb_array_length(option.value) = 0 or exists (
+             select from jsonb_array_elements(option.value) e
+              where e #>> '{}' is null or upper(e #>> '{}') not in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')) then
+          raise exception 'option "events" must be a list of INSERT, UPDATE, DELETE, TRUNCATE' using errcode = 'invalid_parameter_value';
+        end if;
+      when option.key = 'exclude' then
+        if jsonb_typeof(option.value) <> 'array' then
+          raise exception 'option "exclude" must be a list of column names' using errcode = 'invalid_parameter_value';
+        end if;
+        for column_name in select e #>> '{}' from jsonb_array_elements(option.value) e loop
+          if not exists (select from pg_attribute a where a.attrelid = relation and a.attname = column_name
+                            and a.attnum > 0 and not a.attisdropped) then
+            raise exception 'table % has no column "%" to exclude', relation, column_name using errcode = 'undefined_column';
+          end if;
+          if exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+                      where i.indrelid = relation and i.indisprimary and a.attname = column_name) then
+            raise exception 'column "%" is part of the primary key of %', column_name, relation
+              using errcode = 'invalid_parameter_value', hint = 'Without its key a client could not tell the rows apart.';
+          end if;
+          arguments := arguments || array['exclude', column_name];
+        end loop;
+      when option.key = 'old' then
+        if option.value #>> '{}' is null or option.value #>> '{}' not in ('full', 'key') then
+          raise exception 'option "old" must be "full" or "key"' using errcode = 'invalid_parameter_value';
+        end if;
+        arguments := arguments || array['old', option.value #>> '{}'];
+      when option.key = 'max_bytes' then
+        if jsonb_typeof(option.value) <> 'number' or (option.value #>> '{}')::numeric not between 1024 and 16777216 then
+          raise exception 'option "max_bytes" must be a number from 1024 to 16777216' using errcode = 'invalid_parameter_value';
+        end if;
+        arguments := arguments || array['max_bytes', ((option.value #>> '{}')::numeric::bigint)::text];
+      else
+        raise exception 'unknown option "%"', option.key using errcode = 'invalid_parameter_value',
+          hint = 'Options are events, exclude, old and max_bytes.';
+    end case;
+  end loop;
+  return arguments;
+end $$;
+
+create function realtime._check_table(relation regclass) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c record;
+begin
+  select r.relkind, r.relispartition, r.relpersistence, r.relowner, n.nspname into c
+    from pg_class r join pg_namespace n on n.oid = r.relnamespace where r.oid = relation;
+  if c.nspname in ('pg_catalog', 'information_schema', 'pg_toast', 'realtime') or relation::oid < 16384 then
+    raise exception '% is a system table', relation using errcode = 'wrong_object_type';
+  elsif c.relkind not in ('r', 'p') then
+    raise exception '% is not a table', relation using errcode = 'wrong_object_type',
+      hint = 'Views have no rows of their own, and changes of a foreign table happen elsewhere. Enable the table underneath.';
+  elsif c.relispartition then
+    raise exception '% is a partition', relation using errcode = 'wrong_object_type',
+      hint = format('Enable its parent: select realtime.enable_realtime(%L::regclass)', (select inhparent::regclass from pg_inherits where inhrelid = relation));
+  elsif c.relpersistence = 't' then
+    raise exception '% is a temporary table', relation using errcode = 'wrong_object_type', hint = 'No other session can see its rows.';
+  elsif not pg_has_role(current_user, c.relowner, 'USAGE') then
+    raise exception 'must be owner of table %', relation using errcode = 'insufficient_privilege';
+  end if;
+end $$;
+
+create function realtime.enable_realtime(relation regclass, options jsonb default '{}') returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  arguments text[]; events text[]; row_events text[]; name_of_table name; argument_list text;
+begin
+  perform realtime._check_table(relation);
+  arguments := realtime._trigger_arguments(relation, options);
+  events := coalesce((select array_agg(distinct upper(e)) from jsonb_array_elements_text(options -> 'events') e),
+                     array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']);
+  row_events := array_remove(events, 'TRUNCATE');
+  argument_list := (select coalesce(string_agg(quote_literal(a), ', ' order by i), '') from unnest(arguments) with ordinality u(a, i));
+  select relname into name_of_table from pg_class where oid = relation;
+
+  perform realtime._drop_triggers(relation);
+  if row_events <> '{}' then
+    execute format('create trigger %I after %s on %s for each row execute function realtime.notify_table_change(%s)',
+      realtime._trigger_name(name_of_table, '_notify_change'), array_to_string(row_events, ' or '), relation, argument_list);
+    execute format('alter trigger %I on %s depends on extension realtime', realtime._trigger_name(name_of_table, '_notify_change'), relation);
+  end if;
+  if 'TRUNCATE' = any (events) then
+    execute format('create trigger %I after truncate on %s for each statement execute function realtime.notify_table_change(%s)',
+      realtime._trigger_name(name_of_table, '_notify_truncate'), relation, argument_list);
+    execute format('alter trigger %I on %s depends on extension realtime', realtime._trigger_name(name_of_table, '_notify_truncate'), relation);
+  end if;
+  perform realtime.start_worker();
+end $$;
+comment on function realtime.enable_realtime(regclass, jsonb) is
+  'Makes a table emit its changes. Options: events (list), exclude (columns), old (full|key), max_bytes. Calling it again replaces the options.';
+
+create function realtime.enable_realtime(schema_name text, table_name text, options jsonb default '{}') returns void
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$
+  select realtime.enable_realtime(format('%I.%I', schema_name, table_name)::regclass, options)
+$$;
+comment on function realtime.enable_realtime(text, text, jsonb) is 'Makes a table emit its changes; schema and table as plain names.';
+
+create function realtime._drop_triggers(relation regclass) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  trigger_name name;
+begin
+  for trigger_name in select t.tgname from pg_trigger t
+      where t.tgrelid = relation and not t.tgisinternal and t.tgparentid = 0
+        and t.tgfoid = 'realtime.notify_table_change()'::regprocedure loop
+    execute format('drop trigger %I on %s', trigger_name, relation);
+  end loop;
+end $$;
+
+create function realtime.disable_realtime(relation regclass) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform realtime._check_table(relation);
+  perform realtime._drop_triggers(relation);
+end $$;
+comment on function realtime.disable_realtime(regclass) is 'Stops a table from emitting changes. Harmless when it does not.';
+
+create function realtime.disable_realtime(schema_name text, table_name text) returns void
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$
+  select realtime.disable_realtime(format('%I.%I', schema_name, table_name)::regclass)
+$$;
+comment on function realtime.disable_realtime(text, text) is 'Stops a table from emitting changes; schema and table as plain names.';
+
+create view realtime.tables as
+  select n.nspname as schema_name, c.relname as table_name, c.oid::regclass as relation,
+         array_remove(array[
+           case when bool_or(t.tgtype & 4 <> 0) then 'INSERT' end, case when bool_or(t.tgtype & 16 <> 0) then 'UPDATE' end,
+           case when bool_or(t.tgtype & 8 <> 0) then 'DELETE' end, case when bool_or(t.tgtype & 32 <> 0) then 'TRUNCATE' end], null) as events,
+         c.relrowsecurity as row_level_security
+    from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
+   where t.tgfoid = 'realtime.notify_table_change()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal and t.tgenabled <> 'D'
+   group by n.nspname, c.relname, c.oid, c.relrowsecurity;
+comment on view realtime.tables is 'Tables that emit their changes.';
+grant select on realtime.tables to public;

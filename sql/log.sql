@@ -1,0 +1,107 @@
+-- The log: segments, layouts, ticks.
+--
+-- One row per event, written by the transaction that made it, so that an event exists if and only if its transaction
+-- committed. The rows lie in a fixed set of plain tables made here and never altered: a writer never meets DDL.
+-- A row carries `xid`, its transaction, and `seq`, its place in it. The transaction's LAST seq is its place among
+-- the transactions of one tick. seq is taken at PRE_COMMIT, after deferred constraints and triggers have run: a value
+-- taken in the trigger itself would put the second of two transactions that swap a deferrable key before the first.
+--
+-- The sequence has CACHE 1. With a larger cache two sessions hand out values in an order that has nothing to do with
+-- time, and changes of one row arrive reversed.
+
+create sequence realtime.seq as bigint cache 1;
+comment on sequence realtime.seq is 'Ordering keys, one per transaction (a long one takes several). CACHE must stay 1.';
+
+-- Row images are heap tuples, not JSON: 0.6 microseconds to make instead of 10, and no value is lost on the way.
+-- A tuple means nothing without the column list it was formed by, so every image names its layout. A layout is never
+-- changed and never removed: a rename, a new column, a new key make another one. `id` is a hash of all that follows it.
+-- There is no unique constraint: two writers who meet a new layout at once both store it, and neither waits.
+
+create table realtime.layouts (
+  id        bigint not null,
+  relations oid[]  not null,   -- the table, then its partition ancestors
+  schemas   text[] not null,   -- their names, as of the change
+  tables    text[] not null,
+  key       text[],            -- primary key or replica identity index, NULL without one
+  names     text[] not null,   -- from here on: one element per attribute number
+  types     oid[]  not null,   -- 0: dropped
+  typmods   int4[] not null,
+  lengths   int2[] not null,
+  byvals    bool[] not null,
+  aligns    "char"[] not null,
+  hidden    bool[] not null    -- left out by the table's `exclude` option
+) with (autovacuum_enabled = off);
+create index layouts_id on realtime.layouts (id);
+comment on table realtime.layouts is 'Column lists that the row images in the log were formed by.';
+
+-- A segment is one log table and one tick table, given back together by TRUNCATE. Eight segments: retention is six
+-- periods of one segment each, one more is being filled and one is free when the next period begins.
+--
+-- The one index serves the one question that readers ask: xid = X and seq >= S order by seq limit N.
+-- Autovacuum would only find rows of rolled-back transactions, and they go with the segment.
+
+do $$
+begin
+  for k in 0..7 loop
+    execute format('create table realtime.log_%s (
+        xid        xid8        not null,
+        seq        bigint      not null,
+        layout     bigint      not null,   -- 0 for messages
+        at         timestamptz not null,
+        flags      int2        not null,   -- 1: old holds the key only, 2: new holds the key only, 4: oversize
+        op         "char"      not null,   -- I U D T(runcate) M(essage) C(ommit of a spilled transaction)
+        message_id uuid,
+        old_tid    tid,
+        new_tid    tid,
+        old        bytea,
+        new        bytea
+      ) with (autovacuum_enabled = off, toast.autovacuum_enabled = off)', k);
+    -- Images are stored as they are: compressing them would cost the writer more than the space is worth.
+    execute format('alter table realtime.log_%s alter old set storage external, alter new set storage external', k);
+    execute format('create index log_%s_xid_seq on realtime.log_%1$s (xid, seq)', k);
+    execute format('create table realtime.tick_%s (
+        id           bigint      primary key,
+        history      text        not null,   -- server identity and database: offsets mean nothing elsewhere
+        incarnation  text        not null,   -- timeline and start of the server
+        snapshot     pg_snapshot not null,
+        first_offset bigint      not null,
+        last_offset  bigint      not null,
+        xids         xid8[]      not null,   -- the batch in its order, in chunks of at most 10,000 rows:
+        seqs         bigint[]    not null,   -- whose, from which seq on,
+        counts       int4[]      not null,   -- how many
+        at           timestamptz not null
+      ) with (autovacuum_enabled = off, toast.autovacuum_enabled = off)', k);
+    execute format('create unique index tick_%s_first_offset on realtime.tick_%1$s (first_offset)', k);
+  end loop;
+end $$;
+
+create view realtime.log as
+  select 0 as segment, * from realtime.log_0 union all select 1, * from realtime.log_1
+  union all select 2, * from realtime.log_2 union all select 3, * from realtime.log_3
+  union all select 4, * from realtime.log_4 union all select 5, * from realtime.log_5
+  union all select 6, * from realtime.log_6 union all select 7, * from realtime.log_7;
+comment on view realtime.log is 'All segments of the log. For the owner; clients are served by realtime.read().';
+
+create view realtime.ticks as
+  select 0 as segment, * from realtime.tick_0 union all select 1, * from realtime.tick_1
+  union all select 2, * from realtime.tick_2 union all select 3, * from realtime.tick_3
+  union all select 4, * from realtime.tick_4 union all select 5, * from realtime.tick_5
+  union all select 6, * from realtime.tick_6 union all select 7, * from realtime.tick_7;
+comment on view realtime.ticks is 'Batches of the log: which transactions, in which order, at which offsets.';
+
+-- What only rotation changes. `floor_tick` is stored, not computed: a slot that could not be given back in its turn
+-- may still hold older ticks, and they do not count any more. `floor_offset` is the last offset that went.
+
+create table realtime.state (
+  one          bool primary key default true check (one),
+  segment      int4 not null,
+  floor_tick   bigint not null,
+  floor_offset bigint,
+  switched_at  timestamptz not null
+) with (fillfactor = 10);
+insert into realtime.state values (true, 0, 1, null, clock_timestamp());
+comment on table realtime.state is 'The segment being written and the floor of the log. Written by rotation only.';
+
+-- What tickers lock, one at a time. A table of our own rather than an advisory key: any user can take an advisory key.
+create table realtime.ticker ();
+comment on table realtime.ticker is 'Lock target: whoever writes ticks holds it.';

@@ -1,0 +1,189 @@
+-- Reading: what every client is served from.
+--
+-- A reader passes the last offset it has and gets what follows, or first an explicit gap. Never silence, never a part
+-- called whole: an offset that this history did not assign is a gap, and rows found must be rows announced.
+-- A reader must not stay in a transaction: TRUNCATE is not MVCC safe, and an open reader holds up retention.
+
+-- One image as JSON text, made with the layout it was written by. Only for this file: bytes read under a wrong layout
+-- would kill the backend, so no user may ever pass bytes to it.
+create function realtime._render(layout bigint, image bytea, key_only boolean) returns text
+  language c strict as 'MODULE_PATHNAME', 'render_wrapper';
+
+create function realtime.read(after bigint, max_events int, max_bytes int, only_relation oid, only_channel text)
+  returns table (kind "char", "offset" bigint, until bigint, reason text, op "char",
+                 relations oid[], schemas text[], tables text[], key text[], record text, old_record text, oversize boolean, at timestamptz,
+                 channel text, event text, payload text, message_id uuid, sender_type text, sender_id uuid, sender text)
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
+  set enable_memoize = off set enable_material = off set plan_cache_mode = force_generic_plan set jit = off
+  -- One event, one text, whatever the writer or this session prefer.
+  set datestyle = 'ISO, YMD' set intervalstyle = 'postgres' set timezone = 'UTC' set extra_float_digits = 1
+  set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+as $$
+#variable_conflict use_column
+declare
+  head bigint; floor_tick_now bigint; cursor_at bigint := after; gap record; t record; r record; layout record;
+  position_at bigint; chunk bigint; scanned int := 0; found_events int := 0; bytes bigint := 0;
+  payload_bytes_max constant int := current_setting('realtime.max_event_bytes')::int;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'realtime.read() runs in READ COMMITTED only' using errcode = 'invalid_transaction_state',
+      hint = 'An older snapshot would find a truncated segment empty.';
+  end if;
+  select x.last_offset into head from realtime.ticks x order by x.id desc limit 1;
+  if head is null then
+    raise exception 'the log has not begun' using errcode = 'object_not_in_prerequisite_state', hint = 'select realtime.tick()';
+  end if;
+  kind := 'c';
+  if after is null then
+    "offset" := head; until := head;
+    return next;
+    return;
+  end if;
+
+  select s.floor_tick into floor_tick_now from realtime.state s;
+  select * into gap from realtime._gap_after(after, floor_tick_now, head);
+  if gap.reason is not null then
+    kind := 'g'; "offset" := after + 1; until := gap.until; reason := gap.reason;
+    return next;
+    kind := 'c'; reason := null; cursor_at := gap.until;
+  end if;
+
+  <<ticks>>
+  for t in select x.id, x.first_offset, x.last_offset, x.xids, x.seqs, x.counts from realtime.ticks x
+            where x.first_offset > (select coalesce(max(y.first_offset), 0) - 1 from realtime.ticks y where y.first_offset <= cursor_at + 1)
+              and x.id >= floor_tick_now and x.last_offset > cursor_at
+            order by x.first_offset loop
+    position_at := null; chunk := null;
+    for r in
+      select c.chunk, c.first, c.n, c.last, c.start, l.*
+        from (select w.*, min(w.first) over () as start
+                from (select u.chunk, u.xid, u.seq, u.n, t.first_offset + sum(u.n) over (order by u.chunk) - u.n as first,
+                             t.first_offset + sum(u.n) over (order by u.chunk) - 1 as last
+                        from unnest(t.xids, t.seqs, t.counts) with ordinality u(xid, seq, n, chunk)) w
+               where w.last > cursor_at order by w.chunk) c
+       cross join lateral (select x.seq, x.layout, x.at as written_at, x.flags, x.op as operation, x.message_id as message, x.old, x.new, c.xid
+                             from realtime.log x where x.xid = c.xid and x.seq >= c.seq order by x.seq limit c.n) l
+    loop
+      -- The order is the plan's (a nested loop over ordered chunks), so it is checked, row by row.
+      if chunk is distinct from r.chunk then
+        if r.first <> coalesce(position_at, r.start) then
+          perform realtime._read_failed(t.id, floor_tick_now);
+        end if;
+        position_at := r.first; chunk := r.chunk;
+      elsif position_at > r.last then
+        perform realtime._read_failed(t.id, floor_tick_now);
+      end if;
+      "offset" := position_at; position_at := position_at + 1;
+      continue when "offset" <= cursor_at;
+      if scanned >= 20000 or found_events >= max_events or bytes >= max_bytes then
+        exit ticks;
+      end if;
+      scanned := scanned + 1;
+      cursor_at := "offset";
+
+      kind := 'e'; op := r.operation; oversize := r.flags & 4 <> 0; at := r.written_at;
+      until := realtime._transaction_end(t.first_offset, t.xids, t.counts, r.chunk);
+      relations := null; schemas := null; tables := null; key := null; record := null; old_record := null;
+      channel := null; event := null; payload := null; message_id := null; sender_type := null; sender_id := null; sender := null;
+      if r.operation = 'M' then
+        continue when only_relation is not null;
+        select m.channel_name, m.event_name, case when octet_length(m.payload::text) <= payload_bytes_max then m.payload::text end,
+               m.sender_type, m.sender_id, m.sender, m.created_at
+          into channel, event, payload, sender_type, sender_id, sender, at from realtime.messages m where m.id = r.message;
+        message_id := r.message; oversize := channel is not null and payload is null;
+        continue when only_channel is not null and channel is distinct from only_channel;
+      elsif r.operation = 'C' then
+        null;
+      else
+        continue when only_channel is not null;
+        if layout is null or layout.id <> r.layout then
+          select x.* into layout from realtime.layouts x where x.id = r.layout limit 1;
+        end if;
+        continue when only_relation is not null and only_relation <> all (layout.relations);
+        relations := layout.relations; schemas := layout.schemas; tables := layout.tables; key := layout.key;
+        record := realtime._render(r.layout, r.new, r.flags & 2 <> 0);
+        old_record := realtime._render(r.layout, r.old, r.flags & 1 <> 0);
+      end if;
+      found_events := found_events + 1;
+      bytes := bytes + 200 + coalesce(octet_length(record), 0) + coalesce(octet_length(old_record), 0) + coalesce(octet_length(payload), 0);
+      return next;
+    end loop;
+    if t.xids = '{}' then
+      cursor_at := t.last_offset;  -- the first tick of a history: an offset without an event
+    elsif position_at is distinct from t.last_offset + 1 then
+      perform realtime._read_failed(t.id, floor_tick_now);
+    end if;
+  end loop;
+
+  kind := 'c'; "offset" := cursor_at; until := head; reason := null; op := null; oversize := null; at := null;
+  relations := null; schemas := null; tables := null; key := null; record := null; old_record := null;
+  channel := null; event := null; payload := null; message_id := null; sender_type := null; sender_id := null; sender := null;
+  return next;
+end $$;
+comment on function realtime.read(bigint, int, int, oid, text) is
+  'Events after an offset, in order, as JSON; gaps said first; the last row is the cursor. For the sidecar.';
+
+-- The offset of the last event of the transaction that a chunk belongs to: its chunks lie side by side.
+create function realtime._transaction_end(first_offset bigint, xids xid8[], counts int4[], chunk bigint) returns bigint
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  last_chunk int := chunk;
+begin
+  while last_chunk < cardinality(xids) and xids[last_chunk + 1] = xids[chunk::int] loop
+    last_chunk := last_chunk + 1;
+  end loop;
+  return first_offset - 1 + (select sum(n) from unnest(counts[:last_chunk]) n);
+end $$;
+
+-- Whether something after this offset cannot be had, up to where, and why.
+create function realtime._gap_after(after bigint, floor_tick bigint, head bigint, out until bigint, out reason text)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  t record; next_first bigint; floor_at bigint;
+begin
+  if after > head then
+    until := head; reason := 'ahead';
+    return;
+  end if;
+  select x.id, x.last_offset into t from realtime.ticks x
+   where x.id >= floor_tick and x.first_offset <= after order by x.first_offset desc limit 1;
+  if t.id is not null and after <= t.last_offset then
+    return;  -- an offset of this history
+  end if;
+  floor_at := realtime._floor_offset();
+  if t.id is null and after = floor_at then
+    return;  -- the end of what was given back: nothing is missing
+  end if;
+  select x.first_offset into next_first from realtime.ticks x
+   where x.id >= floor_tick and x.first_offset > after order by x.first_offset limit 1;
+  until := next_first - 1;
+  reason := case when after < floor_at then 'retention' else 'history' end;
+end $$;
+
+-- The offset before the oldest event that can be had.
+create function realtime._floor_offset() returns bigint
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(s.floor_offset,
+                  (select t.first_offset - 1 from realtime.ticks t where t.id >= s.floor_tick order by t.first_offset limit 1))
+    from realtime.state s
+$$;
+
+create function realtime._read_failed(tick bigint, floor_tick_before bigint) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if floor_tick_before <> (select s.floor_tick from realtime.state s) then
+    raise exception 'retention moved under the reader' using errcode = 'serialization_failure', hint = 'Ask again.';
+  end if;
+  raise exception 'the log does not hold what tick % announced', tick using errcode = 'data_corrupted',
+    hint = 'Do not skip it. Was a table of schema realtime changed by hand, or copied without the others?';
+end $$;

@@ -1,0 +1,105 @@
+-- Retention: whole segments, by TRUNCATE, never by DELETE, and never by anything that a writer could wait for.
+--
+-- A segment may go when all its ticks are older than the retention and no later tick points into it. A transaction may
+-- write into a segment long after that stopped being the current one (it took its snapshot before the switch, or it was
+-- prepared), so the segment is locked first, NOWAIT, and its rows are looked at in the NEXT statement, whose snapshot
+-- is newer than the lock. What cannot go now goes in a later turn; the others do not wait for it.
+
+create function realtime.rotate() returns text
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set jit = off
+as $$
+declare
+  now_state record; last_dropped record; done text := '';
+  keep constant interval := realtime._setting('log_retention')::interval;
+  size_max constant bigint := pg_size_bytes(realtime._setting('log_max_size'));
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'realtime.rotate() runs in READ COMMITTED only' using errcode = 'invalid_transaction_state',
+      hint = 'Call it alone, in autocommit mode.';
+  end if;
+  lock table realtime.ticker in share update exclusive mode;
+  perform set_config('synchronous_commit', 'on', true);
+  select * into now_state from realtime.state;
+
+  -- The newest tick that ends a finished segment and is old enough (any, once the log is over its size). The newest
+  -- tick of all never goes: the next one is counted from it.
+  select x.* into last_dropped
+    from (select distinct on (t.segment) t.segment, t.id, t.last_offset, t.at, t.snapshot
+            from realtime.ticks t where t.segment <> now_state.segment order by t.segment, t.id desc) x
+   where (x.at < clock_timestamp() - keep or realtime._log_bytes() > size_max)
+     and x.id < (select max(t.id) from realtime.ticks t)
+   order by case when x.at < clock_timestamp() - keep then -x.id else x.id end limit 1;
+  if last_dropped.id is not null then
+    for k in 0..7 loop
+      if k <> now_state.segment and realtime._give_back(k, last_dropped.id, last_dropped.last_offset, last_dropped.snapshot) then
+        done := done || format('truncated %s; ', k);
+      end if;
+    end loop;
+  end if;
+  return done || realtime._switch(now_state.segment, now_state.switched_at, keep, size_max);
+end $$;
+comment on function realtime.rotate() is 'Gives old segments of the log back and begins a new one when it is time. Called by whoever ticks.';
+
+create function realtime._log_bytes() returns bigint
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+   where n.nspname = 'realtime' and c.relkind = 'r' and c.relname ~ '^(log|tick)_[0-7]$';
+end;
+
+-- Truncates segment k when it holds something, nothing newer than tick `last`, and nothing that a later tick needs.
+create function realtime._give_back(k int, last bigint, last_offset bigint, last_snapshot pg_snapshot) returns boolean
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  is_so boolean;
+begin
+  execute format('select exists (select from realtime.tick_%s) or exists (select from realtime.log_%1$s)', k) into is_so;
+  if not is_so then return false; end if;
+  execute format('select exists (select from realtime.tick_%s where id > $1)', k) into is_so using last;
+  if is_so then return false; end if;
+  begin
+    execute format('lock table realtime.log_%s, realtime.tick_%1$s in access exclusive mode nowait', k);
+    execute format('select exists (select from realtime.log_%s where xid >= pg_snapshot_xmax($1))
+                        or exists (select from pg_snapshot_xip($1) x join realtime.log_%1$s l on l.xid = x)', k)
+       into is_so using last_snapshot;
+    if is_so then
+      raise exception 'a later tick needs segment %', k using errcode = 'lock_not_available';
+    end if;
+    execute format('truncate realtime.log_%s, realtime.tick_%1$s', k);
+    update realtime.state set floor_tick = greatest(floor_tick, last + 1),
+                              floor_offset = greatest(floor_offset, last_offset);
+    return true;
+  exception when lock_not_available then
+    return false;  -- somebody writes or reads there; its turn comes again
+  end;
+end $$;
+
+-- Begins the next segment after a sixth of the retention, or when this one holds a sixth of the size.
+create function realtime._switch(k int, since timestamptz, keep interval, size_max bigint) returns text
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  bytes bigint; next int; is_empty boolean;
+begin
+  execute format('select pg_total_relation_size(''realtime.log_%s'') + pg_total_relation_size(''realtime.tick_%1$s'')', k) into bytes;
+  if since > clock_timestamp() - keep / 6 and bytes < size_max / 6 then
+    return '';
+  end if;
+  for i in 1..7 loop
+    next := (k + i) % 8;
+    execute format('select not exists (select from realtime.tick_%s) and not exists (select from realtime.log_%1$s)', next) into is_empty;
+    if is_empty then
+      update realtime.state set segment = next, switched_at = clock_timestamp();
+      return format('switched to %s', next);
+    end if;
+  end loop;
+  -- All are held: stay here. Retention grows, nothing is lost.
+  return 'no free segment';
+end $$;

@@ -1,0 +1,52 @@
+-- Settings of the log, one row each.
+--
+-- What a session or a role may want to differ in is a configuration parameter (realtime.max_event_bytes,
+-- realtime.spill_bytes, realtime.worker). What belongs to the database as a whole stands here, so that pg_dump takes it
+-- along and every sidecar and worker reads the same.
+
+create table realtime.settings (
+  name        text primary key,
+  value       text not null,
+  description text not null
+);
+comment on table realtime.settings is 'Settings of this database''s log and messages. Change with UPDATE; the worker reads them within ten seconds.';
+
+create function realtime._check_setting() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if new.name in ('log_retention', 'messages_retention') then
+    if new.value::interval < interval '1 second' then
+      raise exception 'setting "%" must be at least one second, not "%"', new.name, new.value
+        using errcode = 'invalid_parameter_value', hint = 'Write an interval, such as ''72 hours''.';
+    end if;
+  elsif new.name = 'log_max_size' then
+    if pg_size_bytes(new.value) < 16 * 1024 * 1024 then
+      raise exception 'setting "log_max_size" must be at least 16 MB, not "%"', new.value
+        using errcode = 'invalid_parameter_value', hint = 'Write a size, such as ''4 GB''.';
+    end if;
+  else
+    raise exception 'unknown setting "%"', new.name
+      using errcode = 'invalid_parameter_value', hint = 'select name, value, description from realtime.settings';
+  end if;
+  return new;
+end $$;
+
+create trigger check_setting before insert or update on realtime.settings
+  for each row execute function realtime._check_setting();
+
+insert into realtime.settings (name, value, description) values
+  ('log_retention',      '72 hours', 'How long an event can be resumed from.'),
+  ('log_max_size',       '4 GB',     'Size of the log at which segments are given back before their time.'),
+  ('messages_retention', '30 days',  'How long rows of realtime.messages are kept.');
+
+-- Only what a DBA changed is worth dumping; the defaults come with the next install.
+select pg_extension_config_dump('realtime.settings', '');
+
+create function realtime._setting(name text) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+begin atomic
+  select s.value from realtime.settings s where s.name = $1;
+end;

@@ -1,0 +1,151 @@
+-- Ticks: what has committed becomes readable, in one order, for everybody.
+--
+-- A tick stores pg_current_snapshot(). Its batch is what is visible in it and was not in the tick before: the rows of
+-- transactions that began since, and of those that were in progress then and have ended. No watermark: a transaction
+-- that stays open for an hour holds up nobody, its rows come with the first tick after its commit.
+--
+-- The tick row records the batch's order. Readers look it up and check that what they find is what was announced;
+-- nobody computes a snapshot difference twice, and nobody sorts.
+--
+-- A tick is durable before anybody can see it. Otherwise a crash could take back a tick that a client had already seen,
+-- and the same offset would name another event. (It lies behind every commit record of its batch, so a delivered event
+-- is durable even when its writer chose synchronous_commit = off.) The NOTIFY follows in a transaction of its own,
+-- asynchronous: NOTIFY holds a cluster-wide lock until its commit is flushed, which must not be a disk's turn long.
+
+create function realtime._identity(out history text, out incarnation text)
+  language c volatile strict as 'MODULE_PATHNAME', 'history_identity_wrapper';
+comment on function realtime._identity() is 'Which history this is (system identifier, database) and which life of the server (timeline, start).';
+
+create function realtime.tick(out tick_id bigint, out first_offset bigint, out events bigint) returns setof record
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
+  set plan_cache_mode = force_generic_plan set jit = off
+as $$
+#variable_conflict use_column
+declare
+  me record; previous record; batch record; old_xmax xid8; old_snapshot pg_snapshot; next_offset bigint;
+  fresh constant bigint := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'realtime.tick() runs in READ COMMITTED only' using errcode = 'invalid_transaction_state',
+      hint = 'Call it alone, in autocommit mode.';
+  end if;
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception 'realtime.tick() must come first in its transaction' using errcode = 'invalid_transaction_state',
+      hint = 'Call it alone, in autocommit mode.';
+  end if;
+  -- A statement of its own: what follows must see the tick of whoever held the lock before us.
+  lock table realtime.ticker in share update exclusive mode;
+  perform set_config('synchronous_commit', 'on', true);
+  select * into me from realtime._identity();
+  select t.* into previous from realtime.ticks t order by t.id desc limit 1;
+
+  if previous.id is null then
+    -- Compared with the empty snapshot, everything that committed before this first tick is new to the second.
+    perform realtime._mark(1, me.history, me.incarnation, '1:1:', fresh);
+    return query select 1::bigint, fresh, 0::bigint;
+    return;
+  end if;
+  if previous.history <> me.history or pg_snapshot_xmax(previous.snapshot) > pg_snapshot_xmax(pg_current_snapshot()) then
+    -- Another cluster's or database's transaction ids: nothing in this log can be compared with ours.
+    next_offset := greatest(previous.last_offset + (1::bigint << 30), fresh);
+    perform realtime._forget(previous.id, next_offset - 1);
+    perform realtime._mark(previous.id + 1, me.history, me.incarnation, pg_current_snapshot(), next_offset);
+    return query select previous.id + 1, next_offset, 0::bigint;
+    return;
+  end if;
+
+  old_snapshot := previous.snapshot;
+  old_xmax := pg_snapshot_xmax(old_snapshot);
+  -- A new life of the server may have lost the end of the last one: the hole marks a lost tail as lost.
+  next_offset := case when previous.incarnation = me.incarnation then previous.last_offset + 1
+                      else greatest(previous.last_offset + (1::bigint << 30), fresh) end;
+
+  -- Snapshot, visibility, count and order in ONE statement: the counts are those of the snapshot that is stored.
+  with
+    now as materialized (select pg_current_snapshot() as snapshot),
+    ended as (
+      select x from pg_snapshot_xip(old_snapshot) x where pg_visible_in_snapshot(x, (select snapshot from now))),
+    found as (
+      select l.xid, l.seq from realtime.log l
+       where l.xid >= old_xmax and l.xid < (select pg_snapshot_xmax(snapshot) from now)
+         and pg_visible_in_snapshot(l.xid, (select snapshot from now))
+      union all
+      select l.xid, l.seq from ended join realtime.log l on l.xid = ended.x),
+    numbered as (
+      select xid, seq, max(seq) over (partition by xid) as last_seq,
+             (row_number() over (partition by xid order by seq) - 1) / 10000 as chunk
+        from found),
+    chunks as (
+      select xid, chunk, last_seq, min(seq) as seq, count(*)::int4 as n
+        from numbered group by xid, chunk, last_seq),
+    ordered as (
+      select sum(n)::bigint as n, array_agg(xid order by last_seq, chunk) as xids,
+             array_agg(seq order by last_seq, chunk) as seqs, array_agg(n order by last_seq, chunk) as counts
+        from chunks)
+  select now.snapshot, ordered.* into batch from now, ordered;
+
+  if batch.n > 0 then
+    perform realtime._store_tick(previous.id + 1, me.history, me.incarnation, batch.snapshot,
+      next_offset, next_offset + batch.n - 1, batch.xids, batch.seqs, batch.counts);
+    return query select previous.id + 1, next_offset, batch.n;
+  end if;
+end $$;
+comment on function realtime.tick() is
+  'Makes what has committed readable. Called by the worker, or by a sidecar when there is none; alone, in autocommit mode. No row: nothing new.';
+
+create function realtime._store_tick(id bigint, history text, incarnation text, snapshot pg_snapshot,
+    first_offset bigint, last_offset bigint, xids xid8[], seqs bigint[], counts int4[]) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  k constant int := (select s.segment from realtime.state s);
+  at constant timestamptz := clock_timestamp();
+begin
+  -- Static statements: a dynamic one would be planned anew at every tick.
+  case k
+    when 0 then insert into realtime.tick_0 values (id, history, incarnation, snapshot, first_offset, last_offset, xids, seqs, counts, at);
+    when 1 then insert into realtime.tick_1 values (id, history, incarnation, snapshot, first_offset, last_offset, xids, seqs, counts, at);
+    when 2 then insert into realtime.tick_2 values (id, history, incarnation, snapshot, first_offset, last_offset, xids, seqs, counts, at);
+    when 3 then insert into realtime.tick_3 values (id, history, incarnation, snapshot, first_offset, last_offset, xids, seqs, counts, at);
+    when 4 then insert into realtime.tick_4 values (id, history, incarnation, snapshot, first_offset, last_offset, xids, seqs, counts, at);
+    when 5 then insert into realtime.tick_5 values (id, history, incarnation, snapshot, first_offset, last_offset, xids, seqs, counts, at);
+    when 6 then insert into realtime.tick_6 values (id, history, incarnation, snapshot, first_offset, last_offset, xids, seqs, counts, at);
+    when 7 then insert into realtime.tick_7 values (id, history, incarnation, snapshot, first_offset, last_offset, xids, seqs, counts, at);
+  end case;
+end $$;
+
+-- The first tick of a history has no events and takes one offset, so that there always is a head to start from.
+create function realtime._mark(id bigint, history text, incarnation text, snapshot pg_snapshot, first_offset bigint) returns void
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$
+  select realtime._store_tick(id, history, incarnation, snapshot, first_offset, first_offset, '{}', '{}', '{}')
+$$;
+
+-- Empties the log for a new history. NOWAIT: a writer must never queue behind us; the next tick tries again.
+create function realtime._forget(last_tick bigint, last_offset bigint) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  for k in 0..7 loop
+    execute format('lock table realtime.log_%s, realtime.tick_%1$s in access exclusive mode nowait', k);
+  end loop;
+  for k in 0..7 loop
+    execute format('truncate realtime.log_%s, realtime.tick_%1$s', k);
+  end loop;
+  update realtime.state set segment = 0, floor_tick = last_tick + 1, floor_offset = last_offset, switched_at = clock_timestamp();
+end $$;
+
+create function realtime.ring() returns void
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  notify realtime;
+end $$;
+comment on function realtime.ring() is 'Tells every sidecar to look into the log. A hint: losing it costs one poll interval.';
