@@ -1,1 +1,18 @@
-//! Private Postgres for run, test and bench.
+//! The project's own tasks, as a library, so that tests and benches start Postgres the same way `make run` does.
+//!
+//! * [`workspace`]: where things lie in this clone.
+//! * [`cluster`]: a private Postgres: a tree of binaries with the extension in it, and servers started from it.
+//! * [`postgres`]: which Postgres versions there are and where they are installed.
+//! * [`build`]: the extension and the sidecar, built by plain cargo.
+//! * [`regress`]: Postgres' own test drivers.
+//! * [`script`]: `sql/*.sql` joined to the extension's script.
+//! * [`process`]: running a program and telling what went wrong.
+#![forbid(unsafe_code)]
+
+pub mod build;
+pub mod cluster;
+pub mod postgres;
+pub mod process;
+pub mod regress;
+pub mod script;
+pub mod workspace;

@@ -1,0 +1,116 @@
+//! Files that servers may have open or mapped, and locks between processes of ours.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::workspace::EXTENSION;
+
+/// Copies a file to a place where a server may have the old one mapped: writing into a mapped file crashes whoever
+/// mapped it, a rename does not. Does nothing when the same bytes are there already.
+pub(super) fn install(source: &Path, place: &Path) -> io::Result<()> {
+    let bytes = fs::read(source)?;
+    if fs::read(place).is_ok_and(|present| present == bytes) {
+        return Ok(());
+    }
+    replace(place, |staging| fs::copy(source, staging).map(drop))
+}
+
+/// As [`install`], from text.
+pub(super) fn install_text(text: &str, place: &Path) -> io::Result<()> {
+    if fs::read_to_string(place).is_ok_and(|present| present == text) {
+        return Ok(());
+    }
+    replace(place, |staging| fs::write(staging, text))
+}
+
+fn replace(place: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut name = place.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".new-{}-{count}", std::process::id()));
+    let staging = place.with_file_name(name);
+    write(&staging)?;
+    fs::rename(&staging, place)
+}
+
+/// Makes a folder whose entries are links to the entries of another; what is there is left alone. The extension's own
+/// files are left out: those that `make install` put into the system must not be found here.
+pub(super) fn link_entries(source: &Path, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for entry in fs::read_dir(source)? {
+        let entry = entry?;
+        if !is_ours(&entry.file_name().to_string_lossy()) {
+            link(&entry.path(), &folder.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix(EXTENSION).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("--"))
+}
+
+/// Makes a link unless something is at its place.
+pub(super) fn link(target: &Path, place: &Path) -> io::Result<()> {
+    match symlink(target, place) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Copies every file of a folder, except that links to neighbours (`postmaster`) stay links.
+pub(super) fn copy_entries(source: &Path, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for entry in fs::read_dir(source)? {
+        let entry = entry?;
+        let place = folder.join(entry.file_name());
+        match fs::read_link(entry.path()) {
+            Ok(target) if target.components().count() == 1 => link(&target, &place)?,
+            _ => install(&entry.path(), &place)?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes a lock between processes, held until the file is dropped.
+pub(super) fn lock(place: &Path) -> io::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(place)?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// The last lines of a text file, or nothing when it cannot be read.
+pub(super) fn tail(path: &Path, lines: usize) -> String {
+    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// The processes of the server in a data folder: they stay in it, also those that outlive the first of them.
+pub(super) fn server_processes(folder: &Path) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok());
+    pids.filter(|pid| is_server_process(*pid, folder)).collect()
+}
+
+fn is_server_process(pid: u32, folder: &Path) -> bool {
+    let works_in = |place: PathBuf| place == folder;
+    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(works_in)
+        && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "postgres")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_extensions_own_files_are_ours() {
+        assert!(is_ours("realtime.control") && is_ours("realtime.so") && is_ours("realtime--0.1.0.sql"));
+        assert!(!is_ours("realtimes.control") && !is_ours("plpgsql.so"));
+    }
+}
