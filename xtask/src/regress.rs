@@ -114,7 +114,7 @@ pub fn run(suite: Suite, version: Version, named: &[String]) -> Result<usize, Re
     let mut command = driver(suite, version)?;
     command.arg(format!("--bindir={}", tree.bin.display()));
     command.arg(format!("--host={}", cluster.socket_folder().display()));
-    command.arg(format!("--port={}", cluster.port()));
+    command.arg(format!("--port={}", cluster.port())).arg("--user=postgres");
     command.arg(format!("--load-extension={EXTENSION}"));
     finish(suite, version, command.args(&tests), &output)?;
     Ok(tests.len())

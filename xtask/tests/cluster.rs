@@ -1,4 +1,5 @@
 //! Private servers as tests and `make run` use them.
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
