@@ -11,6 +11,12 @@ use xtask::postgres::Version;
 pub(crate) const HELP: &str = "\
 usage: cargo xtask COMMAND [--pg 15|16|18] [--release] [NAME...]
 
+  build              build the extension and the sidecar
+  run                start everything and print an address; DATABASE_URL names an existing database
+  test               check, build and run all tests
+  install            put the extension and the sidecar into the system (PG_CONFIG, PREFIX, DESTDIR)
+  installcheck       run tests/regress on the installed extension (PGHOST, PGPORT, PGUSER)
+  clean              remove what was built and every private server
   sql                join sql/ to the extension's script in the target folder
       --check        compare the committed script of this version with it
       --freeze       write the committed script of this version

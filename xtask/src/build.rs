@@ -56,9 +56,21 @@ pub fn sidecar_program(profile: Profile) -> PathBuf {
 ///
 /// When the version cannot be had or cargo fails.
 pub fn extension(version: Version, profile: Profile) -> Result<PathBuf, BuildError> {
+    build_extension(version, &headers_from(version)?, profile)
+}
+
+/// As [`extension`], for the server of an installation that need not be where the system keeps its own.
+///
+/// # Errors
+///
+/// When its version is not supported or cargo fails.
+pub fn extension_with(installation: &Installation, profile: Profile) -> Result<PathBuf, BuildError> {
+    build_extension(installation.version()?, &installation.pg_config, profile)
+}
+
+fn build_extension(version: Version, pg_config: &Path, profile: Profile) -> Result<PathBuf, BuildError> {
     let mut cargo = cargo(profile, &["build", "--package", "realtime-extension", "--lib"]);
-    cargo.args(extension_options(version));
-    cargo.env("PGRX_PG_CONFIG_PATH", headers_from(version)?);
+    cargo.args(extension_options(version)).env("PGRX_PG_CONFIG_PATH", pg_config);
     process::run(&mut cargo)?;
     Ok(extension_library(version, profile))
 }
@@ -113,6 +125,6 @@ fn extension_options(version: Version) -> Vec<String> {
 fn headers_from(version: Version) -> Result<PathBuf, PostgresError> {
     let system = Path::new("/usr/bin/pg_config");
     let found = version.installation()?;
-    let same = Installation::system(system).is_ok_and(|installed| installed.bin == found.bin);
+    let same = Installation::of(system).is_ok_and(|installed| installed.bin == found.bin);
     Ok(if same { system.to_owned() } else { found.pg_config })
 }

@@ -100,6 +100,18 @@ pub enum ClusterError {
     },
 }
 
+/// The folders that private servers of this clone may lie in, whether they are there or not.
+pub fn possible_folders() -> [PathBuf; 2] {
+    place::candidates()
+}
+
+/// The first processes of this clone's private servers.
+pub fn running() -> Vec<u32> {
+    let folders = possible_folders().into_iter().filter_map(|folder| std::fs::read_dir(folder.join("servers")).ok());
+    let servers = folders.flatten().flatten().filter_map(|entry| entry.path().canonicalize().ok());
+    servers.flat_map(|server| files::server_processes(&server.join("data"))).collect()
+}
+
 fn access(path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
     let path = path.to_owned();
     move |source| ClusterError::Access { path, source }

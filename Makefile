@@ -1,0 +1,44 @@
+# Everything by one word. Each target installs what it lacks and says so; `make help` lists them.
+
+# The Postgres version that regress and isolation tests run on: 15, 16 or 18.
+PG ?= 15
+XTASK := cargo run --quiet --package xtask --
+
+.PHONY: all run test install installcheck regress isolation fresh setup clean help
+
+all: setup ## build the extension and the sidecar as users run them
+	@$(XTASK) build --release --pg $(PG)
+
+run: ## start everything on this machine and print an address; DATABASE_URL=... uses an existing database
+	@xtask/setup.sh $(if $(DATABASE_URL),sidecar,build)
+	@$(XTASK) run
+
+test: setup ## build, lint and run all tests on private servers
+	@$(XTASK) test --pg $(PG)
+
+regress: setup ## the extension's SQL tests alone; PG=18 runs them on another version
+	@$(XTASK) build-extension --pg $(PG)
+	@$(XTASK) regress --pg $(PG)
+
+isolation: setup ## the extension's concurrency tests alone
+	@$(XTASK) build-extension --pg $(PG)
+	@$(XTASK) isolation --pg $(PG)
+
+install: setup ## put the extension into the server of PG_CONFIG and the sidecar into PREFIX/bin
+	@$(XTASK) install
+
+installcheck: setup ## SQL tests against the server that PGHOST, PGPORT and PGUSER name, after `make install`
+	@$(XTASK) installcheck
+
+fresh: ## clone and run in a bare Debian, as a newcomer would; FRESH_TEST=1 runs the tests there too
+	@xtask/setup.sh chroot
+	@$(XTASK) fresh
+
+setup: ## install what building and testing need
+	@xtask/setup.sh build $(if $(filter 16 18,$(PG)),versions)
+
+clean: ## remove everything that was built, and the data of `make run`
+	@$(XTASK) clean
+
+help: ## list these words
+	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' Makefile | expand -t 14
