@@ -1,0 +1,195 @@
+//! Tokens to identities. Pure but for the key cache: the time is an argument.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use secrecy::ExposeSecret;
+
+use super::{
+    error::{AuthError, Reason, SetupError},
+    jwks::Jwks,
+    keys::{self, Key},
+    members::Members,
+};
+use crate::{config::AuthSettings, model::Identity};
+
+/// Longer tokens are refused unread.
+const TOKEN_BYTES_MAX: usize = 16 << 10;
+/// Claims that name the user, the first that is there.
+const USER_CLAIMS: [&str; 3] = ["sub", "user_id", "uid"];
+/// `exp` is taken as at most this, so that every clock can count to it: the year 9999.
+const EXPIRY_S_MAX: f64 = 253_402_300_799.0;
+/// How long a caller with a new key waits for it to be fetched.
+const KEY_WAIT: Duration = Duration::from_secs(2);
+
+/// Turns tokens into identities.
+pub struct Authenticator {
+    rules: AuthSettings,
+    secret: Option<Key>,
+    jwks: Arc<Jwks>,
+}
+
+impl Authenticator {
+    /// Takes the keys that the settings name. Files are read now, addresses by [`Jwks::run`].
+    ///
+    /// # Errors
+    ///
+    /// A key file that cannot be used.
+    pub fn new(settings: &AuthSettings) -> Result<Self, SetupError> {
+        let secret = settings.jwt_secret.as_ref().map(|secret| Key::hs256(secret.expose_secret().as_bytes()));
+        Ok(Self { rules: settings.clone(), secret, jwks: Arc::new(Jwks::new(settings)?) })
+    }
+
+    /// The cache of public keys, whose [`Jwks::run`] must run for as long as identities are asked for.
+    #[must_use]
+    pub fn jwks(&self) -> Arc<Jwks> {
+        Arc::clone(&self.jwks)
+    }
+
+    /// As [`Authenticator::identify`], but waits up to two seconds for a key that has to be fetched first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authenticator::identify`].
+    pub async fn authenticate(&self, token: Option<&str>, now: SystemTime) -> Result<Identity, AuthError> {
+        match self.identify(token, now) {
+            Err(AuthError::Invalid(Reason::UnknownKey)) if self.jwks.refetch(KEY_WAIT).await => {
+                self.identify(token, now)
+            }
+            result => result,
+        }
+    }
+
+    /// Verifies a token with the keys at hand. No token, or an empty one, is an anonymous caller.
+    ///
+    /// # Errors
+    ///
+    /// Why the caller has no identity; the text is safe for the client.
+    pub fn identify(&self, token: Option<&str>, now: SystemTime) -> Result<Identity, AuthError> {
+        match token.filter(|token| !token.is_empty()) {
+            Some(token) => self.verified(token).and_then(|claims| self.identity(&claims, now)),
+            None => self.anonymous(),
+        }
+    }
+
+    fn anonymous(&self) -> Result<Identity, AuthError> {
+        let role = self.rules.anonymous_role.as_deref().ok_or(AuthError::Missing)?;
+        let claims = serde_json::json!({ "role": role }).to_string();
+        Ok(Identity { role: role.into(), claims: claims.into(), user: None, expires_at: None })
+    }
+
+    /// The claims of a token whose signature is right.
+    fn verified(&self, token: &str) -> Result<Members, AuthError> {
+        let malformed = AuthError::Invalid(Reason::Malformed);
+        let (message, signature) = split(token).ok_or_else(|| malformed.clone())?;
+        let (header, payload) = message.split_once('.').ok_or_else(|| malformed.clone())?;
+        let header = decode(header).ok_or_else(|| malformed.clone())?;
+        self.judge_signature(&header, message, signature)?;
+        decode(payload).ok_or(malformed)
+    }
+
+    fn judge_signature(&self, header: &Members, message: &str, signature: &str) -> Result<(), AuthError> {
+        // `b64` changes what is signed; like everything that `crit` lists, it must be understood or refused.
+        if header.has("crit") || header.has("b64") {
+            return Err(AuthError::Invalid(Reason::Extension));
+        }
+        let name: String = header.get("alg").ok_or(AuthError::Invalid(Reason::Algorithm))?;
+        let algorithm = keys::algorithm(&name).ok_or(AuthError::Invalid(Reason::Algorithm))?;
+        let id: Option<String> = header.get("kid");
+        if header.has("kid") && id.is_none() {
+            return Err(AuthError::Invalid(Reason::Malformed));
+        }
+        let verifies = |key: &Key| key.verifies(message, signature);
+        let right = match (&self.secret, algorithm) {
+            (Some(secret), jsonwebtoken::Algorithm::HS256) => verifies(secret),
+            (None, jsonwebtoken::Algorithm::HS256) => return Err(AuthError::Invalid(Reason::Algorithm)),
+            _ if self.rules.jwks.is_empty() => return Err(AuthError::Invalid(Reason::Algorithm)),
+            _ => {
+                self.jwks.with_key(algorithm, id.as_deref(), verifies).ok_or(AuthError::Invalid(Reason::UnknownKey))?
+            }
+        };
+        if right { Ok(()) } else { Err(AuthError::Invalid(Reason::Signature)) }
+    }
+
+    fn identity(&self, claims: &Members, now: SystemTime) -> Result<Identity, AuthError> {
+        let expires_at = self.judge_times(claims, now)?;
+        self.judge_issuer(claims)?;
+        self.judge_audience(claims)?;
+        let role = self.role(claims)?;
+        Ok(Identity {
+            claims: claims.to_json_with("role", &role).into(),
+            role: role.into(),
+            user: user(claims),
+            expires_at: Some(expires_at),
+        })
+    }
+
+    fn judge_times(&self, claims: &Members, now: SystemTime) -> Result<SystemTime, AuthError> {
+        let expires_at = time(claims, "exp").ok_or(AuthError::Invalid(Reason::NoExpiry))?;
+        if now >= expires_at + self.rules.leeway {
+            return Err(AuthError::Expired);
+        }
+        if claims.has("nbf") {
+            let begins_at = time(claims, "nbf").ok_or(AuthError::Invalid(Reason::NotYet))?;
+            if now + self.rules.leeway < begins_at {
+                return Err(AuthError::Invalid(Reason::NotYet));
+            }
+        }
+        Ok(expires_at)
+    }
+
+    fn judge_issuer(&self, claims: &Members) -> Result<(), AuthError> {
+        let wanted = &self.rules.issuer;
+        if wanted.is_empty() || claims.get::<String>("iss").as_ref() == Some(wanted) {
+            return Ok(());
+        }
+        Err(AuthError::Invalid(Reason::Issuer))
+    }
+
+    fn judge_audience(&self, claims: &Members) -> Result<(), AuthError> {
+        let wanted = &self.rules.audience;
+        let one = claims.get::<String>("aud").map(|audience| vec![audience]);
+        let named = one.or_else(|| claims.get::<Vec<String>>("aud")).unwrap_or_default();
+        if wanted.is_empty() || named.iter().any(|audience| wanted.contains(audience)) {
+            return Ok(());
+        }
+        Err(AuthError::Invalid(Reason::Audience))
+    }
+
+    fn role(&self, claims: &Members) -> Result<String, AuthError> {
+        if !claims.has(&self.rules.role_claim) {
+            return self.rules.default_role.clone().ok_or(AuthError::Invalid(Reason::NoRole));
+        }
+        let role: String = claims.get(&self.rules.role_claim).ok_or(AuthError::Invalid(Reason::NoRole))?;
+        if self.rules.roles.contains(&role) { Ok(role) } else { Err(AuthError::UnknownRole) }
+    }
+}
+
+/// What is signed, and the signature. An empty signature is none.
+fn split(token: &str) -> Option<(&str, &str)> {
+    let parts = token.split('.').count();
+    let (message, signature) = token.rsplit_once('.')?;
+    (token.len() <= TOKEN_BYTES_MAX && parts == 3 && !signature.is_empty()).then_some((message, signature))
+}
+
+fn decode(part: &str) -> Option<Members> {
+    Members::parse(&URL_SAFE_NO_PAD.decode(part).ok()?)
+}
+
+/// A NumericDate of RFC 7519. A number in quotes is none.
+fn time(claims: &Members, name: &str) -> Option<SystemTime> {
+    let seconds: f64 = claims.get(name)?;
+    let seconds = Duration::try_from_secs_f64(seconds.clamp(0.0, EXPIRY_S_MAX)).ok()?;
+    UNIX_EPOCH.checked_add(seconds)
+}
+
+/// The user's name: text, or a whole number as some issuers have it.
+fn user(claims: &Members) -> Option<Arc<str>> {
+    USER_CLAIMS.iter().find_map(|name| {
+        let text = claims.get::<String>(name).or_else(|| claims.get::<i64>(name).map(|number| number.to_string()));
+        text.filter(|text| !text.is_empty()).map(Arc::from)
+    })
+}

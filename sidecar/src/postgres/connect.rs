@@ -1,0 +1,156 @@
+//! Connections: a pool for calls, and a direct one for LISTEN.
+//!
+//! Every new connection is judged before anybody gets it: a login role that could do more than it may is refused even
+//! when it got that right while we ran. Nothing that a user sent is ever part of how a session is opened.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Metrics, Pool, PoolError, RecyclingMethod, Runtime};
+use tokio_postgres::{SimpleQueryMessage, Socket, tls::MakeTlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{Error, RoleFault, tls};
+use crate::config::DatabaseSettings;
+
+/// A connection of our own.
+pub use tokio_postgres::Client;
+
+/// A connection on loan from the pool; dropping it gives it back.
+pub type PooledClient = deadpool_postgres::Object;
+
+/// What reads from the server's socket on behalf of a [`Client`]; notifications come out of it.
+pub type Connection = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
+/// A pooled connection that was idle for longer is asked for a sign of life first.
+const IDLE_TRUSTED_MAX: Duration = Duration::from_secs(30);
+
+/// How long that sign may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+const JUDGE_ROLE: &str = "select r.rolsuper, r.rolbypassrls, r.rolinherit \
+                          from pg_catalog.pg_roles r where r.rolname = session_user";
+
+/// The way to the database.
+pub struct Database {
+    pool: Pool,
+    direct: tokio_postgres::Config,
+    direct_tls: MakeRustlsConnect,
+    connect_timeout: Duration,
+}
+
+impl Database {
+    /// Prepares pool and TLS; nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// Certificates that cannot be used.
+    pub fn new(settings: &DatabaseSettings) -> Result<Self, Error> {
+        let tls = tls::connector(settings.pool.tls())?;
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(settings.pool.postgres().clone(), tls, recycling);
+        let age_max = settings.connection_age_max;
+        let pool = Pool::builder(manager)
+            .max_size(settings.pool_size_max)
+            .runtime(Runtime::Tokio1)
+            .create_timeout(Some(settings.connect_timeout))
+            .wait_timeout(Some(settings.connect_timeout))
+            .recycle_timeout(Some(PROBE_TIMEOUT))
+            .post_create(Hook::async_fn(|client, _| Box::pin(async move { judge_role(client).await.map_err(refusal) })))
+            .pre_recycle(Hook::async_fn(move |client, metrics| Box::pin(still_good(client, *metrics, age_max))))
+            .build()
+            .expect("a pool with timeouts and a runtime is always built");
+        Ok(Self {
+            pool,
+            direct: settings.direct.postgres().clone(),
+            direct_tls: tls::connector(settings.direct.tls())?,
+            connect_timeout: settings.connect_timeout,
+        })
+    }
+
+    /// A connection from the pool.
+    ///
+    /// # Errors
+    ///
+    /// When none is free or can be made in time, or the login role may do too much.
+    pub async fn client(&self) -> Result<PooledClient, Error> {
+        self.pool.get().await.map_err(|error| self.pool_error(error))
+    }
+
+    /// A connection of its own that passes no pooler, for LISTEN. The caller drives the [`Connection`].
+    ///
+    /// # Errors
+    ///
+    /// When none can be made in time.
+    pub async fn listen(&self) -> Result<(Client, Connection), Error> {
+        let connect = self.direct.connect(self.direct_tls.clone());
+        match tokio::time::timeout(self.connect_timeout, connect).await {
+            Ok(connected) => Ok(connected?),
+            Err(_) => Err(Error::Timeout(self.connect_timeout)),
+        }
+    }
+
+    /// Takes a connection out of the pool for good: after a transport or protocol error, or when a call was given up
+    /// half-way, nobody can say what state it is in.
+    pub fn discard(client: PooledClient) {
+        drop(PooledClient::take(client));
+    }
+
+    /// Ends all idle connections and lets no new one be made.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    fn pool_error(&self, error: PoolError) -> Error {
+        match error {
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => Error::Postgres(error),
+            PoolError::PostCreateHook(HookError::Message(message)) => Error::Role(fault_of(&message)),
+            PoolError::Closed => Error::Closed,
+            PoolError::Timeout(_) | PoolError::NoRuntimeSpecified => Error::Timeout(self.connect_timeout),
+        }
+    }
+}
+
+/// Why a new connection may not be used.
+enum Judgement {
+    Failed(tokio_postgres::Error),
+    Refused(RoleFault),
+}
+
+async fn judge_role(client: &Client) -> Result<(), Judgement> {
+    let messages = client.simple_query(JUDGE_ROLE).await.map_err(Judgement::Failed)?;
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    // A role that is not in the catalog cannot be judged, and so counts as the worst.
+    let has = |index: usize| row.is_none_or(|row| row.get(index) != Some("f"));
+    match RoleFault::of(has(0), has(1), has(2)) {
+        Some(fault) => Err(Judgement::Refused(fault)),
+        None => Ok(()),
+    }
+}
+
+/// The pool carries a fault as text: three letters, read back by [`fault_of`].
+fn refusal(judgement: Judgement) -> HookError {
+    match judgement {
+        Judgement::Failed(error) => HookError::Backend(error),
+        Judgement::Refused(fault) => {
+            let letters = [(fault.superuser, 's'), (fault.bypass_rls, 'b'), (fault.inherit, 'i')];
+            HookError::message(letters.iter().filter(|(has, _)| *has).map(|(_, letter)| *letter).collect::<String>())
+        }
+    }
+}
+
+fn fault_of(letters: &str) -> RoleFault {
+    RoleFault { superuser: letters.contains('s'), bypass_rls: letters.contains('b'), inherit: letters.contains('i') }
+}
+
+async fn still_good(client: &Client, metrics: Metrics, age_max: Duration) -> Result<(), HookError> {
+    if metrics.age() > age_max {
+        return Err(HookError::message("it is old"));
+    }
+    if metrics.last_used() > IDLE_TRUSTED_MAX {
+        client.simple_query("").await.map_err(HookError::Backend)?;
+    }
+    Ok(())
+}

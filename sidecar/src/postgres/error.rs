@@ -1,0 +1,109 @@
+//! What can go wrong between us and the database.
+
+use std::{fmt, time::Duration};
+
+use tokio_postgres::error::SqlState;
+
+use super::TlsError;
+
+/// Why there is no connection, or why a call failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Certificates cannot be used.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// Nothing answered in time.
+    #[error("the database did not answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// The pool was closed: the sidecar is stopping.
+    #[error("the sidecar is stopping")]
+    Closed,
+    /// The role that logs in could do more than it may.
+    #[error("the login role is refused: {0}")]
+    Role(RoleFault),
+    /// The driver's or the server's own error.
+    #[error("the database refused or was lost")]
+    Postgres(#[from] tokio_postgres::Error),
+}
+
+impl Error {
+    /// The server's code, when it was the server that refused.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        match self {
+            Self::Postgres(error) => error.code(),
+            _ => None,
+        }
+    }
+
+    /// Whether waiting cannot help: somebody has to change settings or rights.
+    #[must_use]
+    pub fn is_definite(&self) -> bool {
+        const DEFINITE: [&SqlState; 5] = [
+            &SqlState::INVALID_PASSWORD,
+            &SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            &SqlState::INVALID_CATALOG_NAME,
+            &SqlState::INSUFFICIENT_PRIVILEGE,
+            &SqlState::UNDEFINED_FUNCTION,
+        ];
+        match self {
+            Self::Tls(_) | Self::Role(_) => true,
+            Self::Postgres(_) => self.sqlstate().is_some_and(|state| DEFINITE.contains(&state)),
+            Self::Timeout(_) | Self::Closed => false,
+        }
+    }
+
+    /// This error and its causes in one line, for logs. Never holds parameters.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// A right that the login role must not have: policies are written by people, and a function in one of them runs
+/// with whatever the login role can become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleFault {
+    /// It is a superuser.
+    pub superuser: bool,
+    /// It ignores row level security.
+    pub bypass_rls: bool,
+    /// It uses the rights of the roles that it is a member of without assuming them.
+    pub inherit: bool,
+}
+
+impl RoleFault {
+    /// `None` when the role is as it must be.
+    #[must_use]
+    pub fn of(superuser: bool, bypass_rls: bool, inherit: bool) -> Option<Self> {
+        (superuser || bypass_rls || inherit).then_some(Self { superuser, bypass_rls, inherit })
+    }
+}
+
+impl fmt::Display for RoleFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attributes = [(self.superuser, "superuser"), (self.bypass_rls, "bypassrls"), (self.inherit, "inherit")];
+        let bad: Vec<&str> = attributes.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
+        let no: Vec<String> = bad.iter().map(|name| format!("no{name}")).collect();
+        write!(f, "it has {}; run: alter role … {}", bad.join(" and "), no.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_fault_names_its_remedy() {
+        let fault = RoleFault::of(true, false, true).unwrap();
+        assert_eq!(fault.to_string(), "it has superuser and inherit; run: alter role … nosuperuser noinherit");
+        assert_eq!(RoleFault::of(false, false, false), None);
+    }
+}
