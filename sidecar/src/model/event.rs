@@ -80,8 +80,8 @@ pub struct Message {
     pub channel: ChannelName,
     /// The event's name, chosen by the publisher.
     pub event: Box<str>,
-    /// The payload as JSON text.
-    pub payload: Box<str>,
+    /// The payload as JSON text; `None` when it is larger than an event may be.
+    pub payload: Option<Box<str>>,
     /// The message's uuid.
     pub id: Box<str>,
     /// Who published it.
@@ -167,7 +167,7 @@ impl Event {
         OVERHEAD_BYTES
             + match &self.kind {
                 EventKind::Row(change) => text(&change.record) + text(&change.old_record),
-                EventKind::Message(message) => message.payload.len() + message.event.len(),
+                EventKind::Message(message) => text(&message.payload) + message.event.len(),
                 EventKind::Truncate(_) | EventKind::Unjudged(_) | EventKind::Nothing => 0,
             }
     }

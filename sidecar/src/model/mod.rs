@@ -3,6 +3,7 @@
 mod channel;
 mod columns;
 mod event;
+mod grant;
 mod identity;
 mod offset;
 mod timestamp;
@@ -10,6 +11,7 @@ mod timestamp;
 pub use channel::{Channel, ChannelName, ChannelNameError, TableName};
 pub use columns::Columns;
 pub use event::{Event, EventKind, GapReason, Message, Op, Relation, RowChange, SenderType};
+pub use grant::{Grant, Refusal, TableGrant, Topic};
 pub use identity::Identity;
 pub use offset::Offset;
 pub use timestamp::Timestamp;

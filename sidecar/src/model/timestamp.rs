@@ -61,8 +61,7 @@ mod tests {
 
     fn check(micros: i64, expected: &str) {
         let distance = Duration::from_micros(micros.unsigned_abs());
-        let at =
-            if micros < 0 { SystemTime::UNIX_EPOCH - distance } else { SystemTime::UNIX_EPOCH + distance };
+        let at = if micros < 0 { SystemTime::UNIX_EPOCH - distance } else { SystemTime::UNIX_EPOCH + distance };
         assert_eq!(Timestamp(at).to_string(), expected);
     }
 

@@ -1,0 +1,146 @@
+//! From replay to live without losing or repeating an event: a pure state machine, one per subscription.
+//!
+//! * `Behind`: not registered with the hub. Pages come from memory or the log, as fast as the socket takes them.
+//! * `Closing`: registered; `target` is the hub's position after registering. Pages come until the cursor reaches it,
+//!   and the queue is left alone meanwhile.
+//! * `Live`: events come from the queue.
+//!
+//! A registration that overflows goes back to `Behind`. Only offsets above the cursor are ever sent, so what comes
+//! twice, by a page and by the queue, is sent once.
+
+use crate::{
+    hub::{Break, Position},
+    model::Offset,
+};
+
+/// How far one subscription is, and where its next event comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Feed {
+    cursor: Offset,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Behind,
+    Closing { target: Offset, epoch: u64 },
+    Live { epoch: u64 },
+}
+
+/// What to do after a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Get the next page.
+    Page,
+    /// Register with the hub, then call [`Feed::joined`].
+    Join,
+    /// Take the queue.
+    Live,
+}
+
+impl Feed {
+    /// A feed that has seen everything up to `cursor` and is not registered.
+    pub(super) fn behind(cursor: Offset) -> Self {
+        Self { cursor, phase: Phase::Behind }
+    }
+
+    /// A feed that begins where it was registered.
+    pub(super) fn live(joined: Position) -> Self {
+        Self { cursor: joined.begun, phase: Phase::Live { epoch: joined.epoch } }
+    }
+
+    /// Everything of this subscription up to here was sent.
+    pub(super) fn cursor(&self) -> Offset {
+        self.cursor
+    }
+
+    /// Whether events come from the queue.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live { .. })
+    }
+
+    /// Whether the queue must be left alone for this feed.
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. })
+    }
+
+    /// Whether an event from the queue is to be sent.
+    pub(super) fn take_live(&mut self, offset: Offset) -> bool {
+        self.is_live() && self.advance(offset)
+    }
+
+    /// Whether an event from a page is to be sent.
+    pub(super) fn take_replayed(&mut self, offset: Offset) -> bool {
+        !self.is_live() && self.advance(offset)
+    }
+
+    fn advance(&mut self, offset: Offset) -> bool {
+        let is_new = offset > self.cursor;
+        if is_new {
+            self.cursor = offset;
+        }
+        is_new
+    }
+
+    /// A page was sent whole; it ended at `until`, and `caught_up` says whether that was the end of the log.
+    pub(super) fn page_sent(&mut self, until: Offset, caught_up: bool) -> Next {
+        self.cursor = self.cursor.max(until);
+        match self.phase {
+            Phase::Behind if caught_up => Next::Join,
+            Phase::Behind => Next::Page,
+            Phase::Closing { target, epoch } => self.close(target, epoch),
+            Phase::Live { .. } => Next::Live,
+        }
+    }
+
+    /// The registration is made, at this position.
+    pub(super) fn joined(&mut self, position: Position) -> Next {
+        self.close(position.begun, position.epoch)
+    }
+
+    fn close(&mut self, target: Offset, epoch: u64) -> Next {
+        if self.cursor >= target {
+            self.phase = Phase::Live { epoch };
+            return Next::Live;
+        }
+        self.phase = Phase::Closing { target, epoch };
+        Next::Page
+    }
+
+    /// A page began with a hole: what follows it comes after `to`, which may lie before the cursor.
+    pub(super) fn skipped(&mut self, to: Offset) {
+        self.cursor = to;
+    }
+
+    /// The queue was emptied without being sent. Everything up to `safe` had been taken from it before.
+    /// The registration is to be ended.
+    pub(super) fn overflowed(&mut self, safe: Offset) {
+        if self.is_live() {
+            self.cursor = self.cursor.max(safe);
+        }
+        self.phase = Phase::Behind;
+    }
+
+    /// The hub went over a hole. Gives whether this subscription is to be told of it: not when it joined later, or when
+    /// its replay has passed the hole already.
+    pub(super) fn broke(&mut self, it: &Break) -> bool {
+        let Phase::Live { epoch } = &mut self.phase else {
+            return false;
+        };
+        if *epoch >= it.epoch {
+            return false;
+        }
+        *epoch = it.epoch;
+        let goes_on = it.to >= it.from;
+        if goes_on && self.cursor >= it.to {
+            return false;
+        }
+        self.cursor = it.to;
+        true
+    }
+
+    /// A cursor that is safe for this subscription, when everything up to `safe` was taken from the queue.
+    pub(super) fn safe_cursor(&self, safe: Offset) -> Offset {
+        if self.is_live() { self.cursor.max(safe) } else { self.cursor }
+    }
+}

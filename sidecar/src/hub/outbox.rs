@@ -1,0 +1,155 @@
+//! What waits for one connection: bounded, so that a slow client costs a fixed amount and delays nobody.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Break, SubscriberId};
+use crate::{
+    model::{Grant, Refusal},
+    protocol::Published,
+};
+
+/// The queue between the hub and a connection's task.
+///
+/// When it would grow over a bound it is emptied and marked: the connection then serves its subscriptions from the log,
+/// at the pace of its socket, and nothing is lost.
+pub struct Outbox {
+    frames_max: usize,
+    bytes_max: usize,
+    // Held for a push or a pop only.
+    state: Mutex<State>,
+    ready: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    deliveries: VecDeque<Delivery>,
+    bytes: usize,
+    overflowed: bool,
+    notes: VecDeque<Note>,
+}
+
+/// Something for one subscription.
+#[derive(Clone)]
+pub struct Delivery {
+    /// The registration that it came by.
+    pub subscriber: SubscriberId,
+    /// What it is.
+    pub item: Item,
+}
+
+/// Something that happened in the log.
+#[derive(Clone)]
+pub enum Item {
+    /// An event.
+    Event(Arc<Published>),
+    /// A hole.
+    Break(Break),
+}
+
+/// News for a connection that are no events. Their number is bounded by the connection's subscriptions.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// The database went or came back.
+    Database {
+        /// It is back.
+        up: bool,
+    },
+    /// The columns of a subscription changed.
+    Regranted {
+        /// The registration.
+        subscriber: SubscriberId,
+        /// What it may see from now on.
+        grant: Arc<Grant>,
+    },
+    /// A subscription is no longer allowed.
+    Revoked {
+        /// The registration.
+        subscriber: SubscriberId,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+impl Outbox {
+    /// An empty queue with these bounds.
+    #[must_use]
+    pub fn new(frames_max: usize, bytes_max: usize) -> Self {
+        Self { frames_max, bytes_max, state: Mutex::default(), ready: Notify::new() }
+    }
+
+    /// Takes a delivery, or gives `false` when the queue has overflowed: then it holds nothing until
+    /// [`Outbox::take_overflow`].
+    pub fn push(&self, delivery: Delivery) -> bool {
+        let mut state = self.state.lock();
+        if state.overflowed {
+            return false;
+        }
+        state.bytes += delivery.size_bytes();
+        state.deliveries.push_back(delivery);
+        // One delivery always fits, however large: it is bounded elsewhere.
+        let over = state.deliveries.len() > self.frames_max || state.bytes > self.bytes_max;
+        if over && state.deliveries.len() > 1 {
+            state.overflow();
+        }
+        let took = !state.overflowed;
+        drop(state);
+        self.ready.notify_one();
+        took
+    }
+
+    /// Takes news.
+    pub fn note(&self, note: Note) {
+        self.state.lock().notes.push_back(note);
+        self.ready.notify_one();
+    }
+
+    /// The oldest delivery.
+    pub fn pop(&self) -> Option<Delivery> {
+        let mut state = self.state.lock();
+        let delivery = state.deliveries.pop_front()?;
+        state.bytes -= delivery.size_bytes();
+        Some(delivery)
+    }
+
+    /// The oldest news.
+    pub fn pop_note(&self) -> Option<Note> {
+        self.state.lock().notes.pop_front()
+    }
+
+    /// Whether it overflowed since the last call. If so it is empty, and what is pushed from now on is kept.
+    pub fn take_overflow(&self) -> bool {
+        std::mem::take(&mut self.state.lock().overflowed)
+    }
+
+    /// Whether there is nothing to take.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let state = self.state.lock();
+        state.deliveries.is_empty() && !state.overflowed
+    }
+
+    /// Waits until something was pushed since the last wait. For the connection's task only.
+    pub async fn ready(&self) {
+        self.ready.notified().await;
+    }
+}
+
+impl State {
+    fn overflow(&mut self) {
+        self.deliveries = VecDeque::new();
+        self.bytes = 0;
+        self.overflowed = true;
+    }
+}
+
+impl Delivery {
+    fn size_bytes(&self) -> usize {
+        match &self.item {
+            Item::Event(event) => event.size_bytes(),
+            Item::Break(_) => 0,
+        }
+    }
+}

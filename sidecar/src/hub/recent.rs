@@ -1,0 +1,110 @@
+//! The newest events, so that most resuming clients need no SQL.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::Position;
+use crate::{
+    model::{Offset, Topic},
+    protocol::Published,
+};
+
+/// A bounded stretch of the log, up to the newest event.
+pub(super) struct Recent {
+    bytes_max: usize,
+    bytes: usize,
+    events: VecDeque<Arc<Published>>,
+    /// The cursor before the oldest event kept.
+    floor: Offset,
+    /// The cursor after the newest event kept.
+    position: Position,
+}
+
+/// Some events of one topic.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The events, offsets growing.
+    pub events: VecDeque<Arc<Published>>,
+    /// The cursor after the page.
+    pub until: Offset,
+    /// The page reaches the end of what there was.
+    pub caught_up: bool,
+}
+
+/// How large a page may be.
+#[derive(Clone, Copy, Debug)]
+pub struct PageLimits {
+    /// Events.
+    pub events: usize,
+    /// Bytes; a page has at least one event, however large.
+    pub bytes: usize,
+}
+
+impl Recent {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        let position = Position { begun: Offset::ZERO, epoch: 0 };
+        Self { bytes_max, bytes: 0, events: VecDeque::new(), floor: Offset::ZERO, position }
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Forgets everything and goes on after `head`.
+    pub(super) fn restart(&mut self, head: Offset) {
+        self.events.clear();
+        self.bytes = 0;
+        self.floor = head;
+        self.position.begun = head;
+    }
+
+    /// As [`Recent::restart`], for a hole that everybody is told of. Gives its number.
+    pub(super) fn begin_epoch(&mut self, to: Offset) -> u64 {
+        self.restart(to);
+        self.position.epoch += 1;
+        self.position.epoch
+    }
+
+    pub(super) fn extend(&mut self, events: &[Arc<Published>], until: Offset) {
+        for event in events {
+            self.bytes += event.size_bytes();
+            self.events.push_back(Arc::clone(event));
+        }
+        while self.bytes > self.bytes_max {
+            let Some(oldest) = self.events.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.size_bytes();
+            self.floor = oldest.event().offset;
+        }
+        self.position.begun = until;
+    }
+
+    /// `None` when the cursor is not one that this stretch knows: the log itself is asked then, which also judges
+    /// whether the cursor was ever assigned.
+    pub(super) fn page(&self, topic: &Topic, after: Offset, limits: PageLimits) -> Option<Page> {
+        let start = self.index_after(after)?;
+        let mut page = Page { until: self.position.begun, caught_up: true, events: VecDeque::new() };
+        let mut bytes = 0;
+        for event in self.events.range(start..).filter(|event| topic.has(event.event())) {
+            let full = page.events.len() >= limits.events || bytes >= limits.bytes;
+            if full {
+                page.caught_up = false;
+                page.until = event.previous();
+                break;
+            }
+            bytes += event.size_bytes();
+            page.events.push_back(Arc::clone(event));
+        }
+        Some(page)
+    }
+
+    fn index_after(&self, cursor: Offset) -> Option<usize> {
+        if cursor == self.position.begun {
+            return Some(self.events.len());
+        }
+        if cursor == self.floor {
+            return Some(0);
+        }
+        self.events.binary_search_by_key(&cursor, |event| event.event().offset).ok().map(|index| index + 1)
+    }
+}

@@ -1,0 +1,72 @@
+//! What the database answered when it was asked whether somebody may listen.
+
+use std::sync::Arc;
+
+use super::{ChannelName, Columns, Event, EventKind};
+
+/// What a subscription listens to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// The changes of a table or partitioned table, by oid.
+    Table(u32),
+    /// The messages of a channel.
+    Channel(ChannelName),
+}
+
+/// The right to listen to a topic. Only the database gives one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// What may be listened to.
+    pub topic: Topic,
+    /// For tables: what may be read of them.
+    pub table: Option<TableGrant>,
+}
+
+/// What an identity may read of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableGrant {
+    /// The columns, in table order.
+    pub columns: Columns,
+    /// Their names and types, in table order.
+    pub types: Arc<[(Arc<str>, Arc<str>)]>,
+    /// The key columns; `None` when the table has no key or the identity may not read all of it.
+    pub key: Option<Arc<[Arc<str>]>>,
+}
+
+/// Why the database refused. The caller is told less: missing and forbidden look alike to a stranger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such table, or it is not enabled.
+    NoTable,
+    /// No enabled channel has this name.
+    NoChannel,
+    /// The role lacks a right, or its policies show nothing.
+    Forbidden,
+    /// The table has policies that would decide for this role.
+    Policies,
+    /// The role is gone, or the sidecar may no longer assume it.
+    NoRole,
+}
+
+impl Topic {
+    /// Whether the event belongs to it.
+    #[must_use]
+    pub fn has(&self, event: &Event) -> bool {
+        match self {
+            Self::Table(oid) => event.relations().iter().any(|relation| relation.oid == *oid),
+            Self::Channel(name) => matches!(&event.kind, EventKind::Message(message) if message.channel == *name),
+        }
+    }
+}
+
+impl Event {
+    /// Calls `serve` for every topic that the event belongs to.
+    pub fn for_each_topic(&self, mut serve: impl FnMut(Topic)) {
+        if let EventKind::Message(message) = &self.kind {
+            serve(Topic::Channel(message.channel.clone()));
+        }
+        for relation in self.relations() {
+            serve(Topic::Table(relation.oid));
+        }
+    }
+}

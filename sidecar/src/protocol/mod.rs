@@ -1,0 +1,281 @@
+//! The protocols: pure code. No socket, clock, task or database is named below this folder.
+//!
+//! A protocol is a folder with a [`Codec`] for each connection and a [`Dialect`] whose encoding of events is shared by
+//! all connections that speak it. Adding one is a folder and a line in [`DIALECTS`].
+
+mod json;
+mod message;
+mod native;
+mod published;
+mod row;
+mod seed;
+
+use std::sync::Arc;
+
+use crate::{
+    error::CommandError,
+    model::{Columns, Event, GapReason, Identity, Offset, TableGrant},
+};
+
+pub use published::{Body, Form, Published};
+
+/// Every dialect that is spoken here. [`DialectId`] is an index of it.
+pub static DIALECTS: [&dyn Dialect; 2] = [&native::Native, &seed::Seed];
+
+/// Which dialect a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DialectId(usize);
+
+impl DialectId {
+    /// The native protocol, version 1.
+    pub const NATIVE: Self = Self(0);
+    /// The frames of the Fluxbase seed.
+    pub const SEED: Self = Self(1);
+
+    /// The dialect itself.
+    #[must_use]
+    pub fn dialect(self) -> &'static dyn Dialect {
+        DIALECTS[self.0]
+    }
+}
+
+/// The half of a protocol that belongs to one connection.
+pub trait Codec: Send {
+    /// Turns a frame of the client into a command.
+    ///
+    /// # Errors
+    ///
+    /// The frame is not one of the protocol's; the error is what the client is to be told.
+    fn decode(&mut self, text: &str) -> Result<Command, DecodeError>;
+
+    /// Words what the client is told, or gives `None` where the protocol has no word for it.
+    fn encode(&mut self, notice: &Notice<'_>) -> Option<String>;
+}
+
+/// The half that is the same for every connection speaking the protocol, so that its work is shared.
+pub trait Dialect: Sync {
+    /// The name in logs and metrics.
+    fn name(&self) -> &'static str;
+
+    /// The state of a new connection.
+    fn codec(&self) -> Box<dyn Codec>;
+
+    /// Encodes an event in a form, or gives `None` when there is nothing to send in this form. Called at most once per
+    /// event and form, however many subscriptions have it.
+    fn encode(&self, event: &Event, form: &Form) -> Option<Body>;
+
+    /// What differs per subscription, ready to be put into each [`Body`]. Called once per subscription.
+    fn address(&self, address: &Address) -> Box<str>;
+}
+
+/// What a client may ask.
+#[derive(Debug)]
+pub enum Command {
+    /// Wants the events of a channel.
+    Subscribe(Subscribe),
+    /// Wants no more events of a subscription.
+    Unsubscribe {
+        /// What answers repeat.
+        reference: Option<Reference>,
+        /// The subscription.
+        id: Arc<str>,
+    },
+    /// Publishes a message.
+    Publish(Publish),
+    /// Brings a new token.
+    AccessToken {
+        /// What answers repeat.
+        reference: Option<Reference>,
+        /// The token. Never logged.
+        token: Token,
+    },
+    /// Wants a [`Notice::Pong`].
+    Ping {
+        /// What answers repeat.
+        reference: Option<Reference>,
+    },
+    /// Says that it lives; never answered.
+    Heartbeat,
+}
+
+/// Wants the events of a channel.
+#[derive(Debug)]
+pub struct Subscribe {
+    /// What answers repeat.
+    pub reference: Option<Reference>,
+    /// The subscription's name; a subscription with the same name is replaced.
+    pub id: Arc<str>,
+    /// The channel, as the client wrote it.
+    pub channel: Arc<str>,
+    /// Where to begin; `None` begins now.
+    pub since: Option<Since>,
+    /// The row operations or message events wanted; `None` wants all.
+    pub events: Option<Vec<String>>,
+    /// The columns wanted; `None` wants all that may be read.
+    pub columns: Option<Vec<String>>,
+}
+
+/// Where a subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// After this offset.
+    After(Offset),
+    /// With the oldest event that the log has.
+    Oldest,
+}
+
+/// Publishes a message.
+#[derive(Debug)]
+pub struct Publish {
+    /// What answers repeat.
+    pub reference: Option<Reference>,
+    /// The channel, as the client wrote it.
+    pub channel: Arc<str>,
+    /// The event's name.
+    pub event: String,
+    /// The payload as JSON text.
+    pub payload: Box<str>,
+    /// The message's uuid; the same one again makes no second event.
+    pub message_id: Option<String>,
+}
+
+/// A client's name for a command: JSON text of a string or a number, repeated in the answer as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference(pub Box<str>);
+
+/// A token, which Debug does not show.
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// A frame that is not one of the protocol's.
+#[derive(Debug)]
+pub struct DecodeError {
+    /// What the client is told.
+    pub error: CommandError,
+    /// Its name for the command, where that could be read.
+    pub reference: Option<Reference>,
+}
+
+/// The names of a subscription.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// The subscription's name.
+    pub id: Arc<str>,
+    /// The channel, as the client wrote it.
+    pub channel: Arc<str>,
+}
+
+/// What the server tells one client, events apart.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// The connection is open.
+    Hello(Hello<'a>),
+    /// A subscription has begun.
+    Subscribed {
+        /// The client's name for the command.
+        reference: Option<&'a Reference>,
+        /// The subscription.
+        address: &'a Address,
+        /// Where it stands: later events will come.
+        offset: Offset,
+        /// Whether nothing is missing since the offset that the client asked for.
+        recovered: bool,
+        /// For table channels: the columns that will come, and what the role may read.
+        table: Option<(&'a Columns, &'a TableGrant)>,
+    },
+    /// A subscription has ended as the client wished.
+    Unsubscribed {
+        /// The client's name for the command.
+        reference: Option<&'a Reference>,
+        /// The subscription.
+        address: &'a Address,
+    },
+    /// A message is committed.
+    Published {
+        /// The client's name for the command.
+        reference: Option<&'a Reference>,
+        /// The message's uuid.
+        message_id: &'a str,
+        /// It had been committed before.
+        duplicate: bool,
+    },
+    /// A new token is in force.
+    Identified {
+        /// The client's name for the command.
+        reference: Option<&'a Reference>,
+        /// Who it is.
+        identity: &'a Identity,
+    },
+    /// The answer to a ping, with a cursor that is safe for all subscriptions.
+    Pong {
+        /// The client's name for the command.
+        reference: Option<&'a Reference>,
+        /// Everything up to here was sent.
+        offset: Option<Offset>,
+    },
+    /// A sign of life, with a cursor that is safe for all subscriptions.
+    Heartbeat {
+        /// Everything up to here was sent.
+        offset: Option<Offset>,
+    },
+    /// A range of events cannot be had.
+    Gap {
+        /// The subscription.
+        address: &'a Address,
+        /// Why.
+        reason: GapReason,
+        /// The first offset that cannot be had.
+        from: Offset,
+        /// The last one; events after it follow. It may lie before `from`.
+        to: Offset,
+    },
+    /// The database went or came back.
+    Status {
+        /// It is back.
+        up: bool,
+        /// Everything up to here was sent.
+        offset: Option<Offset>,
+    },
+    /// A command was refused, or a subscription ended.
+    Error {
+        /// Why.
+        error: &'a CommandError,
+        /// The client's name for the command.
+        reference: Option<&'a Reference>,
+        /// The subscription that it is about.
+        address: Option<&'a Address>,
+    },
+}
+
+/// The first frame of the server.
+#[derive(Debug)]
+pub struct Hello<'a> {
+    /// The head of the log, when the log was read before.
+    pub offset: Option<Offset>,
+    /// The connection's name, for logs on both sides.
+    pub connection: &'a str,
+    /// Who the client is.
+    pub identity: &'a Identity,
+    /// How often the server gives a sign of life, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// What the client should stay within.
+    pub limits: ClientLimits,
+}
+
+/// The limits that a client is told.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct ClientLimits {
+    /// The largest frame, in bytes.
+    pub frame_bytes: usize,
+    /// Subscriptions of one connection.
+    pub subscriptions: usize,
+    /// Commands in a second, in the long run.
+    pub messages_per_second: u32,
+    /// Commands at once, after a pause.
+    pub messages_burst: u32,
+}

@@ -1,0 +1,216 @@
+//! Client frames into commands, notices into server frames.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::wire::{self, Ack, ColumnType, ServerFrame};
+use crate::{
+    error::{Code, CommandError},
+    model::{Columns, Offset, TableGrant, Timestamp},
+    protocol::{Codec, Command, DecodeError, Notice, Publish, Reference, Since, Subscribe, Token},
+};
+
+/// The native protocol keeps nothing per connection.
+pub(super) struct NativeCodec;
+
+const REFERENCE_BYTES_MAX: usize = 128;
+const ID_BYTES_MAX: usize = 255;
+
+impl Codec for NativeCodec {
+    fn decode(&mut self, text: &str) -> Result<Command, DecodeError> {
+        let envelope: wire::Envelope<'_> = parse(text).map_err(|error| DecodeError { error, reference: None })?;
+        let reference = reference(envelope.reference).map_err(|error| DecodeError { error, reference: None })?;
+        let kind = envelope.kind.as_deref().unwrap_or_default();
+        command(kind, text, reference.clone()).map_err(|error| DecodeError { error, reference })
+    }
+
+    fn encode(&mut self, notice: &Notice<'_>) -> Option<String> {
+        let frame = server_frame(notice);
+        Some(serde_json::to_string(&frame).expect("frames have text keys only, so they are always JSON"))
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, CommandError> {
+    // The parser's own words may repeat the client's values; place and kind never do.
+    serde_json::from_str(text).map_err(|error| {
+        let what = if error.is_data() { "a field of the frame has the wrong type" } else { "the frame is not JSON" };
+        let place = format!("line {} column {}", error.line(), error.column());
+        CommandError::invalid(format!("{what} at {place}: compare it with the protocol's frames"))
+    })
+}
+
+fn reference(raw: Option<&RawValue>) -> Result<Option<Reference>, CommandError> {
+    let Some(json) = raw.map(RawValue::get).filter(|json| *json != "null") else {
+        return Ok(None);
+    };
+    let fits = json.len() <= REFERENCE_BYTES_MAX && !json.starts_with(['{', '[', 't', 'f']);
+    fits.then(|| Some(Reference(json.into())))
+        .ok_or_else(|| CommandError::invalid("ref must be a string or a number of at most 128 bytes"))
+}
+
+fn command(kind: &str, text: &str, reference: Option<Reference>) -> Result<Command, CommandError> {
+    match kind {
+        "subscribe" => subscribe(parse(text)?, reference).map(Command::Subscribe),
+        "unsubscribe" => unsubscribe(parse(text)?, reference),
+        "publish" => publish(parse(text)?, reference).map(Command::Publish),
+        "access_token" => access_token(parse(text)?, reference),
+        "ping" => Ok(Command::Ping { reference }),
+        "heartbeat" => Ok(Command::Heartbeat),
+        "" => Err(CommandError::invalid("the frame has no type: add one, such as \"type\":\"subscribe\"")),
+        _ => Err(CommandError::invalid(
+            "unknown message type: use subscribe, unsubscribe, publish, access_token, ping or heartbeat",
+        )),
+    }
+}
+
+fn subscribe(frame: wire::Subscribe<'_>, reference: Option<Reference>) -> Result<Subscribe, CommandError> {
+    if is_set(frame.filter) {
+        let text = "filter is not available in this version: subscribe without it and choose in the client";
+        return Err(CommandError::new(Code::FilterInvalid, text));
+    }
+    if is_set(frame.snapshot) {
+        return Err(CommandError::invalid(
+            "snapshot is not available in this version: subscribe without it and read the table first",
+        ));
+    }
+    let channel = required(frame.channel, "channel is required for subscribe")?;
+    let id = subscription_id(frame.id, &channel)?;
+    let events = frame.events.and_then(|events| match events {
+        wire::Events::One(word) => (word != "*").then(|| vec![word]),
+        wire::Events::Many(words) => (!words.iter().any(|word| word == "*")).then_some(words),
+    });
+    Ok(Subscribe { reference, id, channel, since: since(frame.since)?, events, columns: frame.columns })
+}
+
+fn is_set(raw: Option<&RawValue>) -> bool {
+    raw.is_some_and(|raw| !matches!(raw.get(), "null" | "false"))
+}
+
+fn since(raw: Option<&RawValue>) -> Result<Option<Since>, CommandError> {
+    let since = match raw.map(RawValue::get) {
+        None | Some("null") => return Ok(None),
+        Some("\"oldest\"") => Some(Since::Oldest),
+        Some(digits) => digits.parse().ok().and_then(Offset::new).map(Since::After),
+    };
+    since.map(Some).ok_or_else(|| CommandError::invalid("since must be an offset of this log or \"oldest\""))
+}
+
+fn subscription_id(id: Option<String>, channel: &Arc<str>) -> Result<Arc<str>, CommandError> {
+    match id {
+        None => Ok(Arc::clone(channel)),
+        Some(id) if !id.is_empty() && id.len() <= ID_BYTES_MAX => Ok(id.into()),
+        Some(_) => Err(CommandError::invalid("id must have 1 to 255 bytes")),
+    }
+}
+
+fn unsubscribe(frame: wire::Unsubscribe, reference: Option<Reference>) -> Result<Command, CommandError> {
+    let id = required(frame.id.or(frame.channel), "id or channel is required for unsubscribe")?;
+    Ok(Command::Unsubscribe { reference, id })
+}
+
+fn publish(frame: wire::Publish<'_>, reference: Option<Reference>) -> Result<Publish, CommandError> {
+    Ok(Publish {
+        reference,
+        channel: required(frame.channel, "channel is required for publish")?,
+        event: frame.event.ok_or_else(|| CommandError::invalid("event is required for publish"))?,
+        payload: frame.payload.map_or("null", RawValue::get).into(),
+        message_id: frame.message_id,
+    })
+}
+
+fn access_token(frame: wire::AccessToken, reference: Option<Reference>) -> Result<Command, CommandError> {
+    let token = frame.token.ok_or_else(|| CommandError::invalid("token is required for access_token"))?;
+    Ok(Command::AccessToken { reference, token: Token(token) })
+}
+
+fn required(field: Option<String>, text: &'static str) -> Result<Arc<str>, CommandError> {
+    field.map(Arc::from).ok_or_else(|| CommandError::invalid(text))
+}
+
+fn server_frame<'a>(notice: &'a Notice<'_>) -> ServerFrame<'a> {
+    match notice {
+        Notice::Hello(hello) => ServerFrame::Hello {
+            offset: hello.offset.map(Offset::get),
+            connection: hello.connection,
+            role: &hello.identity.role,
+            user: hello.identity.user.as_deref(),
+            expires_at: hello.identity.expires_at.map(|at| Timestamp(at).to_string()),
+            heartbeat_ms: hello.heartbeat_ms,
+            limits: hello.limits,
+        },
+        Notice::Pong { reference, offset } => {
+            ServerFrame::Pong { reference: raw(*reference), offset: offset.map(Offset::get) }
+        }
+        Notice::Heartbeat { offset } => ServerFrame::Heartbeat { offset: offset.map(Offset::get) },
+        Notice::Gap { address, reason, from, to } => ServerFrame::Gap {
+            id: &address.id,
+            channel: &address.channel,
+            reason: *reason,
+            from: from.get(),
+            to: to.get(),
+        },
+        Notice::Status { up, offset } => {
+            ServerFrame::Status { database: if *up { "up" } else { "down" }, offset: offset.map(Offset::get) }
+        }
+        Notice::Error { error, reference, address } => ServerFrame::Error {
+            error: &error.text,
+            code: error.code,
+            reference: raw(*reference),
+            id: address.map(|address| &*address.id),
+            channel: address.map(|address| &*address.channel),
+            retry_after_ms: error.retry_after_ms,
+            is_final: error.is_final,
+        },
+        Notice::Subscribed { .. }
+        | Notice::Unsubscribed { .. }
+        | Notice::Published { .. }
+        | Notice::Identified { .. } => ServerFrame::Ack(ack(notice)),
+    }
+}
+
+fn ack<'a>(notice: &'a Notice<'_>) -> Ack<'a> {
+    match notice {
+        Notice::Subscribed { reference, address, offset, recovered, table } => Ack {
+            reference: raw(*reference),
+            id: Some(&address.id),
+            channel: Some(&address.channel),
+            offset: Some(offset.get()),
+            recovered: Some(*recovered),
+            key: table.and_then(|(columns, grant)| key(columns, grant)),
+            columns: table.map(|(columns, grant)| column_types(columns, grant)),
+            ..Ack::default()
+        },
+        Notice::Unsubscribed { reference, address } => {
+            Ack { reference: raw(*reference), id: Some(&address.id), channel: Some(&address.channel), ..Ack::default() }
+        }
+        Notice::Published { reference, message_id, duplicate } => {
+            Ack { reference: raw(*reference), message_id: Some(message_id), duplicate: *duplicate, ..Ack::default() }
+        }
+        Notice::Identified { reference, identity } => Ack {
+            reference: raw(*reference),
+            role: Some(&identity.role),
+            user: identity.user.as_deref(),
+            expires_at: identity.expires_at.map(|at| Timestamp(at).to_string()),
+            ..Ack::default()
+        },
+        _ => Ack::default(),
+    }
+}
+
+/// The key, when all of it comes.
+fn key<'a>(columns: &Columns, grant: &'a TableGrant) -> Option<Vec<&'a str>> {
+    let key = grant.key.as_deref()?;
+    key.iter().all(|name| columns.contains(name)).then(|| key.iter().map(|name| &**name).collect())
+}
+
+fn column_types<'a>(columns: &Columns, grant: &'a TableGrant) -> Vec<ColumnType<'a>> {
+    let shown = grant.types.iter().filter(|(name, _)| columns.contains(name));
+    shown.map(|(name, kind)| ColumnType { name, kind }).collect()
+}
+
+/// A reference as it came. It was cut out of JSON, so it parses again.
+fn raw(reference: Option<&Reference>) -> Option<&RawValue> {
+    reference.and_then(|it| serde_json::from_str(&it.0).ok())
+}

@@ -1,0 +1,73 @@
+//! Events as native frames.
+
+use crate::{
+    model::{Event, EventKind, GapReason, Offset, Op, Relation, RowChange},
+    protocol::{Body, Form, json::Members, message, row},
+};
+
+const BROADCAST: &str = r#"{"type":"broadcast""#;
+const GAP: &str = r#"{"type":"gap""#;
+
+/// Encodes an event, or gives `None` when there is nothing to send in this form.
+pub(super) fn event(event: &Event, form: &Form) -> Option<Body> {
+    let payload = match (&event.kind, form) {
+        (EventKind::Row(change), Form::Table { relation, columns }) => {
+            row_payload(event, change, *relation, row::visible(change, columns)?)
+        }
+        (EventKind::Truncate(relations), Form::Table { relation, .. }) => {
+            truncate_payload(event, find(relations, *relation)?)
+        }
+        (EventKind::Unjudged(_), Form::Table { .. }) => return Some(gap(event.offset)),
+        (EventKind::Message(it), Form::Message) => message::payload(event, it),
+        _ => return None,
+    };
+    Some(broadcast(event, &payload))
+}
+
+fn broadcast(event: &Event, payload: &str) -> Body {
+    let tail = format!(r#","offset":{},"txn":{},"payload":{payload}}}"#, event.offset, event.txn);
+    Body { head: BROADCAST, tail: tail.into_boxed_str() }
+}
+
+fn gap(at: Offset) -> Body {
+    let tail = format!(r#","reason":"{}","from":{at},"to":{at}}}"#, GapReason::Unjudged.as_str());
+    Body { head: GAP, tail: tail.into_boxed_str() }
+}
+
+fn row_payload(event: &Event, change: &RowChange, oid: u32, shown: row::Visible<'_>) -> String {
+    let mut json = start(change.op, find(&change.relations, oid));
+    let mut members = Members(&mut json);
+    if let Some(record) = shown.record {
+        members.raw("record", record);
+    }
+    if let Some(old_record) = shown.old_record {
+        members.raw("old_record", old_record);
+    }
+    members.plain_text("timestamp", event.at);
+    if change.oversize {
+        members.raw("oversize", true);
+    }
+    json.push('}');
+    json
+}
+
+fn truncate_payload(event: &Event, relation: &Relation) -> String {
+    let mut json = start(Op::Truncate, Some(relation));
+    Members(&mut json).plain_text("timestamp", event.at);
+    json.push('}');
+    json
+}
+
+fn start(op: Op, relation: Option<&Relation>) -> String {
+    let mut json = String::from("{");
+    let mut members = Members(&mut json);
+    members.plain_text("type", op);
+    if let Some(relation) = relation {
+        members.text("schema", &relation.schema).text("table", &relation.table);
+    }
+    json
+}
+
+fn find(relations: &[Relation], oid: u32) -> Option<&Relation> {
+    relations.iter().find(|it| it.oid == oid)
+}
