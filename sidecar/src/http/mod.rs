@@ -1,0 +1,10 @@
+//! The plain HTTP side: life signs, statistics, metrics.
+//!
+//! Nothing here asks the database: `/ping` answers whatever happens, the rest tells what is known.
+
+mod admin;
+mod guard;
+mod public;
+
+pub use admin::admin_router;
+pub use public::{HttpState, public_router};
