@@ -32,7 +32,7 @@ installcheck: setup ## SQL tests against the server that PGHOST, PGPORT and PGUS
 
 fresh: ## clone and run in a bare Debian, as a newcomer would; FRESH_TEST=1 runs the tests there too
 	@xtask/setup.sh chroot
-	@$(XTASK) fresh
+	@xtask/fresh.sh
 
 setup: ## install what building and testing need
 	@xtask/setup.sh build $(if $(filter 16 18,$(PG)),versions)
