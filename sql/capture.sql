@@ -6,7 +6,7 @@
 -- `information_schema.triggers ... like '%_notify_change'` lists the enabled tables.
 
 create function realtime.notify_table_change() returns trigger
-  language c as 'MODULE_PATHNAME', 'notify_table_change_wrapper';
+  language c as 'MODULE_PATHNAME', 'notify_table_change';
 comment on function realtime.notify_table_change() is
   'Trigger function: AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW, or AFTER TRUNCATE FOR EACH STATEMENT. Arguments in pairs: exclude COLUMN, old full|key, max_bytes N.';
 

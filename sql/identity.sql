@@ -7,15 +7,15 @@
 
 -- True when the caller sees an enabled channel whose pattern matches. Whatever the policies did is rolled back.
 create function realtime._sees_channel(role text, claims text, channel text) returns boolean
-  language c strict as 'MODULE_PATHNAME', 'sees_channel_wrapper';
+  language c strict as 'MODULE_PATHNAME', 'sees_channel';
 
 -- Inserts a message under the caller's policies. It stays; nothing else does.
 create function realtime._insert_as(role text, claims text, channel text, event text, payload text, message_id uuid) returns void
-  language c strict as 'MODULE_PATHNAME', 'insert_as_wrapper';
+  language c strict as 'MODULE_PATHNAME', 'insert_as';
 
 -- True when row level security would decide what this role sees of the table.
 create function realtime._policies_decide(role oid, relation oid) returns boolean
-  language c strict stable as 'MODULE_PATHNAME', 'policies_decide_wrapper';
+  language c strict stable as 'MODULE_PATHNAME', 'policies_decide';
 
 create function realtime.may_subscribe(role text, claims text, channel text, schema_name text, table_name text)
   returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[])
@@ -118,7 +118,7 @@ begin
     raise exception 'channel name %', fault using errcode = 'invalid_parameter_value';
   elsif coalesce(event, '') = '' or octet_length(event) > 255 then
     raise exception 'event name must have 1 to 255 bytes' using errcode = 'invalid_parameter_value';
-  elsif octet_length(payload) > current_setting('realtime.max_event_bytes')::int then
+  elsif octet_length(payload) > realtime._max_event_bytes() then
     raise exception 'payload has % bytes, more than realtime.max_event_bytes', octet_length(payload)
       using errcode = 'program_limit_exceeded', hint = 'Send a reference instead of the content.';
   elsif realtime._best_channel(channel) is null then

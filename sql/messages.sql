@@ -68,7 +68,7 @@ begin
 end $$;
 
 create function realtime._message_change() returns trigger
-  language c as 'MODULE_PATHNAME', 'message_change_wrapper';
+  language c as 'MODULE_PATHNAME', 'message_change';
 
 create trigger a_stamp_sender before insert on realtime.messages for each row execute function realtime._stamp_sender();
 create trigger b_stamp_message before insert on realtime.messages for each row execute function realtime._stamp_message();

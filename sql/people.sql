@@ -2,12 +2,12 @@
 -- None of these is called by CREATE EXTENSION; each says what it did.
 
 create function realtime.start_worker() returns boolean
-  language c volatile as 'MODULE_PATHNAME', 'start_worker_wrapper';
+  language c volatile as 'MODULE_PATHNAME', 'start_worker';
 comment on function realtime.start_worker() is
   'Launches this database''s worker when there is none. False: switched off (realtime.worker) or no free slot (max_worker_processes); sidecars then tick themselves.';
 
 create function realtime._worker_pid() returns int
-  language c volatile as 'MODULE_PATHNAME', 'worker_pid_wrapper';
+  language c volatile as 'MODULE_PATHNAME', 'worker_pid';
 
 create view realtime.sidecars as
   select a.pid, a.usename as role, a.client_addr as address, a.backend_start as since, a.state

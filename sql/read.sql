@@ -7,7 +7,7 @@
 -- One image as JSON text, made with the layout it was written by. Only for this file: bytes read under a wrong layout
 -- would kill the backend, so no user may ever pass bytes to it.
 create function realtime._render(layout bigint, image bytea, key_only boolean) returns text
-  language c strict as 'MODULE_PATHNAME', 'render_wrapper';
+  language c strict as 'MODULE_PATHNAME', 'render';
 
 create function realtime.read(after bigint, max_events int, max_bytes int, only_relation oid, only_channel text)
   returns table (kind "char", "offset" bigint, until bigint, reason text, op "char",
@@ -23,9 +23,9 @@ create function realtime.read(after bigint, max_events int, max_bytes int, only_
 as $$
 #variable_conflict use_column
 declare
-  head bigint; floor_tick_now bigint; cursor_at bigint := after; gap record; t record; r record; layout record;
-  position_at bigint; chunk bigint; scanned int := 0; found_events int := 0; bytes bigint := 0;
-  payload_bytes_max constant int := current_setting('realtime.max_event_bytes')::int;
+  head bigint; floor_tick_now bigint; cursor_at bigint := after; gap record; t record; r record; layout record; layout_id bigint;
+  start_at bigint; position_at bigint; chunk bigint; scanned int := 0; found_events int := 0; bytes bigint := 0;
+  payload_bytes_max constant int := realtime._max_event_bytes();
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'realtime.read() runs in READ COMMITTED only' using errcode = 'invalid_transaction_state',
@@ -50,15 +50,17 @@ begin
     kind := 'c'; reason := null; cursor_at := gap.until;
   end if;
 
+  -- The tick that holds the cursor; from there on in order.
+  select x.first_offset into start_at from realtime.ticks x where x.first_offset <= cursor_at order by x.first_offset desc limit 1;
+  start_at := coalesce(start_at, 0);
   <<ticks>>
   for t in select x.id, x.first_offset, x.last_offset, x.xids, x.seqs, x.counts from realtime.ticks x
-            where x.first_offset > (select coalesce(max(y.first_offset), 0) - 1 from realtime.ticks y where y.first_offset <= cursor_at + 1)
-              and x.id >= floor_tick_now and x.last_offset > cursor_at
+            where x.first_offset >= start_at and x.id >= floor_tick_now and x.last_offset > cursor_at
             order by x.first_offset loop
     position_at := null; chunk := null;
     for r in
-      select c.chunk, c.first, c.n, c.last, c.start, l.*
-        from (select w.*, min(w.first) over () as start
+      select c.chunk, c.first, c.n, c.last, c.start, c.transaction_end, l.*
+        from (select w.*, min(w.first) over () as start, max(w.last) over (partition by w.xid) as transaction_end
                 from (select u.chunk, u.xid, u.seq, u.n, t.first_offset + sum(u.n) over (order by u.chunk) - u.n as first,
                              t.first_offset + sum(u.n) over (order by u.chunk) - 1 as last
                         from unnest(t.xids, t.seqs, t.counts) with ordinality u(xid, seq, n, chunk)) w
@@ -84,7 +86,7 @@ begin
       cursor_at := "offset";
 
       kind := 'e'; op := r.operation; oversize := r.flags & 4 <> 0; at := r.written_at;
-      until := realtime._transaction_end(t.first_offset, t.xids, t.counts, r.chunk);
+      until := r.transaction_end;
       relations := null; schemas := null; tables := null; key := null; record := null; old_record := null;
       channel := null; event := null; payload := null; message_id := null; sender_type := null; sender_id := null; sender := null;
       if r.operation = 'M' then
@@ -98,8 +100,9 @@ begin
         null;
       else
         continue when only_channel is not null;
-        if layout is null or layout.id <> r.layout then
+        if layout_id is distinct from r.layout then
           select x.* into layout from realtime.layouts x where x.id = r.layout limit 1;
+          layout_id := r.layout;
         end if;
         continue when only_relation is not null and only_relation <> all (layout.relations);
         relations := layout.relations; schemas := layout.schemas; tables := layout.tables; key := layout.key;
@@ -117,27 +120,13 @@ begin
     end if;
   end loop;
 
-  kind := 'c'; "offset" := cursor_at; until := head; reason := null; op := null; oversize := null; at := null;
+  kind := 'c'; "offset" := cursor_at; until := greatest(head, cursor_at); reason := null; op := null; oversize := null; at := null;
   relations := null; schemas := null; tables := null; key := null; record := null; old_record := null;
   channel := null; event := null; payload := null; message_id := null; sender_type := null; sender_id := null; sender := null;
   return next;
 end $$;
 comment on function realtime.read(bigint, int, int, oid, text) is
   'Events after an offset, in order, as JSON; gaps said first; the last row is the cursor. For the sidecar.';
-
--- The offset of the last event of the transaction that a chunk belongs to: its chunks lie side by side.
-create function realtime._transaction_end(first_offset bigint, xids xid8[], counts int4[], chunk bigint) returns bigint
-  language plpgsql immutable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  last_chunk int := chunk;
-begin
-  while last_chunk < cardinality(xids) and xids[last_chunk + 1] = xids[chunk::int] loop
-    last_chunk := last_chunk + 1;
-  end loop;
-  return first_offset - 1 + (select sum(n) from unnest(counts[:last_chunk]) n);
-end $$;
 
 -- Whether something after this offset cannot be had, up to where, and why.
 create function realtime._gap_after(after bigint, floor_tick bigint, head bigint, out until bigint, out reason text)

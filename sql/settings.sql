@@ -50,3 +50,7 @@ create function realtime._setting(name text) returns text
 begin atomic
   select s.value from realtime.settings s where s.name = $1;
 end;
+
+-- The limit above which an event is not delivered whole. Asked through the library, which knows its parameters only once it is loaded.
+create function realtime._max_event_bytes() returns int
+  language c stable as 'MODULE_PATHNAME', 'max_event_bytes';

@@ -12,9 +12,13 @@
 -- is durable even when its writer chose synchronous_commit = off.) The NOTIFY follows in a transaction of its own,
 -- asynchronous: NOTIFY holds a cluster-wide lock until its commit is flushed, which must not be a disk's turn long.
 
-create function realtime._identity(out history text, out incarnation text)
-  language c volatile strict as 'MODULE_PATHNAME', 'history_identity_wrapper';
-comment on function realtime._identity() is 'Which history this is (system identifier, database) and which life of the server (timeline, start).';
+create function realtime._history() returns text
+  language c volatile as 'MODULE_PATHNAME', 'history_identity';
+comment on function realtime._history() is 'Which history this is: system identifier and database. Offsets mean nothing in another one.';
+
+create function realtime._incarnation() returns text
+  language c volatile as 'MODULE_PATHNAME', 'incarnation_identity';
+comment on function realtime._incarnation() is 'Which life of the server this is: timeline and start.';
 
 create function realtime.tick(out tick_id bigint, out first_offset bigint, out events bigint) returns setof record
   language plpgsql security definer
@@ -38,7 +42,7 @@ begin
   -- A statement of its own: what follows must see the tick of whoever held the lock before us.
   lock table realtime.ticker in share update exclusive mode;
   perform set_config('synchronous_commit', 'on', true);
-  select * into me from realtime._identity();
+  select realtime._history() as history, realtime._incarnation() as incarnation into me;
   select t.* into previous from realtime.ticks t order by t.id desc limit 1;
 
   if previous.id is null then
@@ -81,8 +85,8 @@ begin
       select xid, chunk, last_seq, min(seq) as seq, count(*)::int4 as n
         from numbered group by xid, chunk, last_seq),
     ordered as (
-      select sum(n)::bigint as n, array_agg(xid order by last_seq, chunk) as xids,
-             array_agg(seq order by last_seq, chunk) as seqs, array_agg(n order by last_seq, chunk) as counts
+      select sum(n)::bigint as n, array_agg(xid order by last_seq, xid, chunk) as xids,
+             array_agg(seq order by last_seq, xid, chunk) as seqs, array_agg(n order by last_seq, xid, chunk) as counts
         from chunks)
   select now.snapshot, ordered.* into batch from now, ordered;
 

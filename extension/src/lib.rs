@@ -1,1 +1,36 @@
-//! The database half.
+//! The database half of realtime: what SQL cannot do well.
+//!
+//! The path of a change: [`capture`] (row trigger: images into memory) → [`buffer`] (written at PRE_COMMIT with the
+//! ordering key) → [`wake`] (after COMMIT, the worker's latch) → [`worker`] (tick, then NOTIFY, both in SQL).
+//! The way back: `realtime.read()` in SQL asks [`json`] for the text of an [`image`], which the [`layout`] it was
+//! written by explains. [`identity`] assumes a client's role for one call. Everything else is in `sql/`.
+//!
+//! Nothing here may fail a user's write. Nothing may raise in a callback at commit or abort.
+
+mod array;
+mod buffer;
+mod capture;
+mod ffi;
+mod identity;
+mod image;
+mod json;
+mod layout;
+mod options;
+mod registry;
+mod schema;
+mod settings;
+mod wake;
+mod worker;
+mod write;
+
+use pgrx::prelude::*;
+
+pgrx::pg_module_magic!(name, version);
+
+/// Called by Postgres once in each backend, when the first function of this library is needed.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+    schema::watch();
+    buffer::register();
+}

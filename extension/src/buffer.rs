@@ -1,0 +1,317 @@
+//! A transaction's changes, kept in memory until it commits.
+//!
+//! Nothing is written while the transaction runs: what a rolled-back savepoint did is simply forgotten. At PRE_COMMIT
+//! (PRE_PREPARE) the rows are written into the log with their ordering key. A transaction that changes more than
+//! `realtime.spill_bytes` writes early; what it writes then carries earlier keys and the last row decides its place, so
+//! it ends with a row of its own at PRE_COMMIT.
+
+use crate::capture::Capture;
+use crate::schema::{SEGMENTS, Schema};
+use crate::write::Table;
+use crate::{settings, wake};
+use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// Entries kept before a transaction writes early, whatever their size.
+const ENTRIES_MAX: usize = 1 << 16;
+
+/// One change on its way into the buffer.
+#[derive(Default)]
+pub(crate) struct Change<'a> {
+    /// `I U D T M`, as in `sql/log.sql`.
+    pub(crate) op: u8,
+    pub(crate) flags: i16,
+    pub(crate) message_id: Option<[u8; 16]>,
+    pub(crate) old_tid: Option<pg_sys::ItemPointerData>,
+    pub(crate) new_tid: Option<pg_sys::ItemPointerData>,
+    pub(crate) old: Option<&'a [u8]>,
+    pub(crate) new: Option<&'a [u8]>,
+    pub(crate) capture: Option<Rc<Capture>>,
+}
+
+impl Change<'_> {
+    /// A change of the table that this trigger sits on.
+    pub(crate) fn of(capture: &Rc<Capture>) -> Self {
+        Self { capture: Some(Rc::clone(capture)), ..Self::default() }
+    }
+}
+
+struct Entry {
+    /// The subtransaction that made it.
+    subtransaction: pg_sys::SubTransactionId,
+    /// 0: not given yet.
+    seq: i64,
+    layout: i64,
+    op: u8,
+    flags: i16,
+    message_id: Option<[u8; 16]>,
+    old_tid: Option<pg_sys::ItemPointerData>,
+    new_tid: Option<pg_sys::ItemPointerData>,
+    old: Option<Range<usize>>,
+    new: Option<Range<usize>>,
+    /// Where its images begin in the buffer's bytes.
+    start: usize,
+}
+
+#[derive(Default)]
+struct Buffer {
+    entries: Vec<Entry>,
+    /// The images, one after another.
+    bytes: Vec<u8>,
+    /// Layouts that the entries name, until each was seen in its table.
+    layouts: HashMap<i64, Rc<Capture>>,
+    next_seq: i64,
+    /// Rows were written early, or keys given out early.
+    spilled: bool,
+}
+
+thread_local! {
+    static BUFFER: RefCell<Buffer> = RefCell::new(Buffer::default());
+    /// Something of this transaction is in the log.
+    static WRITTEN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Registers for the ends of transactions. Once per backend.
+pub(crate) fn register() {
+    // SAFETY: Postgres keeps the function pointers; both stay valid as long as the library is loaded.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(at_subtransaction_end), std::ptr::null_mut());
+    }
+}
+
+/// Takes one change. Writes early when the transaction has become large.
+pub(crate) unsafe fn push(change: Change) {
+    // SAFETY: called from a trigger, so inside a transaction.
+    unsafe {
+        let subtransaction = pg_sys::GetCurrentSubTransactionId();
+        let full = BUFFER.with_borrow_mut(|b| {
+            b.push(subtransaction, change);
+            b.entries.len() >= ENTRIES_MAX || b.bytes.len() >= settings::spill_bytes()
+        });
+        if full {
+            spill(subtransaction);
+        }
+    }
+}
+
+impl Buffer {
+    fn push(&mut self, subtransaction: pg_sys::SubTransactionId, mut change: Change) {
+        let wanted = change.old.map_or(0, <[u8]>::len) + change.new.map_or(0, <[u8]>::len);
+        // A failed allocation must not end the process. Without memory for the images the event goes without them.
+        if self.bytes.try_reserve(wanted).is_err() {
+            (change.old, change.new) = (None, None);
+            change.flags |= crate::capture::OVERSIZE | crate::capture::OLD_IS_KEY | crate::capture::NEW_IS_KEY;
+        }
+        let start = self.bytes.len();
+        let mut keep = |image: Option<&[u8]>| {
+            image.map(|image| {
+                let start = self.bytes.len();
+                self.bytes.extend_from_slice(image);
+                start..self.bytes.len()
+            })
+        };
+        let (old, new) = (keep(change.old), keep(change.new));
+        let layout = change.capture.map_or(0, |capture| {
+            let id = capture.layout.id;
+            self.layouts.entry(id).or_insert(capture);
+            id
+        });
+        self.entries.push(Entry {
+            subtransaction, seq: 0, layout, old, new, start,
+            op: change.op, flags: change.flags, message_id: change.message_id,
+            old_tid: change.old_tid, new_tid: change.new_tid,
+        });
+    }
+
+    /// Gives the next `n` places in this transaction and returns the first.
+    unsafe fn places(&mut self, n: usize) -> i64 {
+        // SAFETY: reads a position in shared memory.
+        let position = unsafe { pg_sys::GetXLogInsertRecPtr() };
+        let first = i64::try_from(position).unwrap_or(i64::MAX - (1 << 32)).max(self.next_seq);
+        self.next_seq = first + n as i64;
+        first
+    }
+
+    /// Gives places to all entries that have none yet.
+    unsafe fn give_places(&mut self) {
+        // SAFETY: inside a transaction.
+        unsafe {
+            let waiting = self.entries.iter().filter(|e| e.seq == 0).count();
+            let mut next = self.places(waiting);
+            for entry in self.entries.iter_mut().filter(|e| e.seq == 0) {
+                entry.seq = next;
+                next += 1;
+            }
+        }
+    }
+
+    /// Forgets what a subtransaction and its children did. Their ids are the larger ones, at the end.
+    fn forget(&mut self, subtransaction: pg_sys::SubTransactionId) {
+        while let Some(last) = self.entries.last()
+            && last.subtransaction >= subtransaction
+        {
+            self.bytes.truncate(last.start);
+            self.entries.pop();
+        }
+    }
+}
+
+/// Writes early what the current subtransaction did.
+///
+/// What its parents did must not be written here: it would vanish with this subtransaction, and they may yet commit. But
+/// it comes first, so it is given its places now.
+unsafe fn spill(subtransaction: pg_sys::SubTransactionId) {
+    // SAFETY: called from a trigger; the buffer is not borrowed while Postgres runs.
+    unsafe {
+        let mut buffer = BUFFER.take();
+        let from = buffer.entries.partition_point(|e| e.subtransaction < subtransaction);
+        let own = buffer.entries.split_off(from);
+        buffer.spilled = true;
+        buffer.give_places();
+        let mut early = Buffer { entries: own, bytes: std::mem::take(&mut buffer.bytes), next_seq: buffer.next_seq, ..Buffer::default() };
+        std::mem::swap(&mut early.layouts, &mut buffer.layouts);
+        write_out(&mut early);
+        buffer.next_seq = early.next_seq;
+        buffer.layouts = early.layouts;
+        if !buffer.entries.is_empty() {
+            early.bytes.truncate(early.entries.first().map_or(0, |e| e.start));
+            buffer.bytes = early.bytes;
+        }
+        BUFFER.set(buffer);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE, XACT_EVENT_PREPARE};
+    match event {
+        // SAFETY: still inside the transaction; user code cannot run any more.
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => unsafe { before_commit() },
+        XACT_EVENT_COMMIT => {
+            if WRITTEN.replace(false) {
+                wake::worker();
+            }
+        }
+        XACT_EVENT_PREPARE => WRITTEN.set(false),
+        XACT_EVENT_ABORT => {
+            WRITTEN.set(false);
+            drop(BUFFER.try_with(|b| b.try_borrow_mut().map(|mut b| *b = Buffer::default())));
+        }
+        _ => (),
+    }
+}
+
+unsafe extern "C-unwind" fn at_subtransaction_end(
+    event: pg_sys::SubXactEvent::Type,
+    subtransaction: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _arg: *mut std::ffi::c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        drop(BUFFER.try_with(|b| b.try_borrow_mut().map(|mut b| b.forget(subtransaction))));
+    }
+}
+
+unsafe fn before_commit() {
+    // SAFETY: inside the committing transaction; the snapshot is popped again.
+    unsafe {
+        let mut buffer = BUFFER.take();
+        if buffer.spilled {
+            // The key that decides this transaction's place must be taken now.
+            buffer.give_places();
+            buffer.entries.push(Entry {
+                subtransaction: pg_sys::GetCurrentSubTransactionId(), seq: 0, layout: 0, op: b'C', flags: 0,
+                message_id: None, old_tid: None, new_tid: None, old: None, new: None, start: buffer.bytes.len(),
+            });
+        }
+        if buffer.entries.is_empty() {
+            return;
+        }
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        write_out(&mut buffer);
+        pg_sys::PopActiveSnapshot();
+    }
+}
+
+/// Writes all entries into the log.
+unsafe fn write_out(buffer: &mut Buffer) {
+    // SAFETY: inside a transaction with an active snapshot. An error here resets the interrupt count itself.
+    unsafe {
+        // Extension gone: its triggers are gone as well, and nobody is left to read.
+        let Some(schema) = Schema::current() else { return };
+        // From here on a cancel waits: it must not turn a commit into a failure on our account.
+        pg_sys::InterruptHoldoffCount += 1;
+        buffer.layouts.retain(|_, capture| !capture.layout.settle(&schema));
+        buffer.give_places();
+        let table = Table::open(lock_segment(&schema));
+        let xid = pg_sys::GetTopFullTransactionId().value;
+        let now = pg_sys::GetCurrentTimestamp();
+        for entry in &buffer.entries {
+            insert(&table, entry, &buffer.bytes, xid, now);
+        }
+        table.close();
+        pg_sys::InterruptHoldoffCount -= 1;
+        WRITTEN.set(true);
+        wake::ensure_worker();
+    }
+}
+
+/// Locks the segment being written, or another one when somebody is giving that back: a writer waits for nobody, and
+/// readers look in all of them.
+unsafe fn lock_segment(schema: &Schema) -> pg_sys::Oid {
+    // SAFETY: as in `write_out`.
+    unsafe {
+        let current = schema.segment();
+        let mut order = (0..SEGMENTS).map(|k| schema.segments[(current + k) % SEGMENTS]);
+        let free = order.find(|oid| pg_sys::ConditionalLockRelationOid(*oid, pg_sys::RowExclusiveLock as i32));
+        free.unwrap_or_else(|| {
+            let oid = schema.segments[current];
+            pg_sys::LockRelationOid(oid, pg_sys::RowExclusiveLock as i32);
+            oid
+        })
+    }
+}
+
+/// One row of the log; the columns are those of `sql/log.sql`, in their order.
+unsafe fn insert(table: &Table, entry: &Entry, bytes: &[u8], xid: u64, now: pg_sys::TimestampTz) {
+    // SAFETY: every pointer datum outlives the insert; images are freed again after it.
+    unsafe {
+        let pointer = |tid: &Option<pg_sys::ItemPointerData>| tid.as_ref().map(|t| pg_sys::Datum::from(std::ptr::from_ref(t)));
+        let (old, new) = (image(&entry.old, bytes), image(&entry.new, bytes));
+        let columns = [
+            Some(pg_sys::Datum::from(xid)),
+            Some(pg_sys::Datum::from(entry.seq)),
+            Some(pg_sys::Datum::from(entry.layout)),
+            Some(pg_sys::Datum::from(now)),
+            Some(pg_sys::Datum::from(entry.flags)),
+            Some(pg_sys::Datum::from(entry.op as i8)),
+            entry.message_id.as_ref().map(|id| pg_sys::Datum::from(id.as_ptr())),
+            pointer(&entry.old_tid),
+            pointer(&entry.new_tid),
+            old,
+            new,
+        ];
+        let values = columns.map(|c| c.unwrap_or(pg_sys::Datum::from(0)));
+        table.insert(&values, &columns.map(|c| c.is_none()));
+        for datum in [old, new].into_iter().flatten() {
+            pg_sys::pfree(datum.cast_mut_ptr());
+        }
+    }
+}
+
+/// The image as a `bytea`.
+unsafe fn image(range: &Option<Range<usize>>, bytes: &[u8]) -> Option<pg_sys::Datum> {
+    let image = &bytes[range.clone()?];
+    // SAFETY: the allocation has the header's four bytes and the image's.
+    unsafe {
+        let length = image.len() + pg_sys::VARHDRSZ;
+        let datum = pg_sys::palloc(length).cast::<u8>();
+        pgrx::set_varsize_4b(datum.cast(), i32::try_from(length).unwrap_or(i32::MAX));
+        std::ptr::copy_nonoverlapping(image.as_ptr(), datum.add(pg_sys::VARHDRSZ), image.len());
+        Some(pg_sys::Datum::from(datum))
+    }
+}

@@ -1,0 +1,88 @@
+//! Where each database's worker can be woken: a small table in shared memory.
+//!
+//! Made at first use, as contrib/pg_prewarm's autoprewarm does, so that no `shared_preload_libraries` is needed.
+
+use pgrx::prelude::*;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+
+/// Databases of one server that can have a worker. Those beyond are ticked by their sidecars.
+const ENTRIES: usize = 128;
+
+/// One database.
+#[repr(C)]
+pub(crate) struct Entry {
+    /// Oid; 0: free.
+    database: AtomicU32,
+    /// 0: no worker.
+    pub(crate) pid: AtomicI32,
+    /// Address of the worker's latch; 0: no worker.
+    pub(crate) latch: AtomicUsize,
+    /// When a launch was last tried, in microseconds.
+    pub(crate) tried_at: AtomicU64,
+}
+
+#[repr(C)]
+struct Shared {
+    entries: [Entry; ENTRIES],
+}
+
+thread_local! {
+    static MINE: Cell<Option<&'static Entry>> = const { Cell::new(None) };
+    static UNAVAILABLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This database's entry, if this backend has looked it up before. Touches nothing that can raise.
+pub(crate) fn known() -> Option<&'static Entry> {
+    MINE.get()
+}
+
+/// This database's entry. `None`: shared memory or the table is full.
+pub(crate) unsafe fn entry() -> Option<&'static Entry> {
+    if MINE.get().is_none() && !UNAVAILABLE.get() {
+        // SAFETY: called with a database connection.
+        let found = unsafe { attach().and_then(|shared| find(shared, pg_sys::MyDatabaseId.to_u32())) };
+        UNAVAILABLE.set(found.is_none());
+        MINE.set(found);
+    }
+    MINE.get()
+}
+
+/// `AddinShmemInitLock` is number 21 of the individual lightweight locks from 14 to 18
+/// (storage/lmgr/lwlocknames.txt, since 17 storage/lwlocklist.h).
+unsafe fn init_lock() -> *mut pg_sys::LWLock {
+    // SAFETY: the array has more than 40 individual locks.
+    unsafe { &raw mut (*pg_sys::MainLWLockArray.add(21)).lock }
+}
+
+unsafe fn attach() -> Option<&'static Shared> {
+    // SAFETY: the lock is held while the memory is made and zeroed, and released on both paths.
+    unsafe {
+        let size = std::mem::size_of::<Shared>();
+        pg_sys::LWLockAcquire(init_lock(), pg_sys::LWLockMode::LW_EXCLUSIVE);
+        // Out of shared memory is an error; it must not become the user's.
+        let memory = PgTryBuilder::new(|| {
+            let mut found = false;
+            let memory = pg_sys::ShmemInitStruct(c"realtime workers".as_ptr(), size, &mut found).cast::<Shared>();
+            if !found {
+                std::ptr::write_bytes(memory.cast::<u8>(), 0, size);
+            }
+            memory
+        })
+        .catch_others(|_| std::ptr::null_mut())
+        .execute();
+        if pg_sys::LWLockHeldByMe(init_lock()) {
+            pg_sys::LWLockRelease(init_lock());
+        }
+        memory.cast_const().as_ref()
+    }
+}
+
+fn find(shared: &'static Shared, database: u32) -> Option<&'static Entry> {
+    let taken = shared.entries.iter().find(|e| e.database.load(SeqCst) == database);
+    taken.or_else(|| {
+        shared.entries.iter().find(|e| {
+            e.database.compare_exchange(0, database, SeqCst, SeqCst).map_or_else(|now| now == database, |_| true)
+        })
+    })
+}

@@ -1,0 +1,162 @@
+//! Where the tables of schema `realtime` are, cached in each backend.
+
+use pgrx::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::ffi::CString;
+
+/// How many segments `sql/log.sql` makes.
+pub(crate) const SEGMENTS: usize = 8;
+const LOG_COLUMNS: [pg_sys::Oid; 11] = [
+    XID8, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::TIMESTAMPTZOID, pg_sys::INT2OID, pg_sys::CHAROID,
+    pg_sys::UUIDOID, pg_sys::TIDOID, pg_sys::TIDOID, pg_sys::BYTEAOID, pg_sys::BYTEAOID,
+];
+const XID8: pg_sys::Oid = pg_sys::XID8OID;
+/// A second: how long a backend may go on writing into a segment that has ceased to be the current one. Harmless,
+/// readers look in all of them.
+const SEGMENT_AGE_US_MAX: i64 = 1_000_000;
+
+/// Object ids of what capture writes to.
+#[derive(Clone, Debug)]
+pub(crate) struct Schema {
+    pub(crate) layouts: pg_sys::Oid,
+    pub(crate) layouts_id: pg_sys::Oid,
+    pub(crate) state: pg_sys::Oid,
+    pub(crate) segments: [pg_sys::Oid; SEGMENTS],
+}
+
+thread_local! {
+    static KNOWN: RefCell<Option<Schema>> = const { RefCell::new(None) };
+    static STALE: Cell<bool> = const { Cell::new(false) };
+    static SEGMENT: Cell<(usize, i64)> = const { Cell::new((0, i64::MIN)) };
+    static WATCHED: RefCell<HashSet<u32>> = RefCell::new(HashSet::new());
+    static GENERATION: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Registers for news about relations and schemas. Once per backend.
+pub(crate) fn watch() {
+    // SAFETY: both functions only note the callback; the callbacks touch thread-locals alone and never raise.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0));
+        for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::TYPEOID] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), pg_sys::Datum::from(0));
+        }
+    }
+}
+
+/// Changes whenever something a cache was computed from may have changed.
+pub(crate) fn generation() -> u64 {
+    GENERATION.get()
+}
+
+/// From now on a change of this relation changes the generation.
+pub(crate) fn watch_relation(relation: pg_sys::Oid) {
+    WATCHED.with_borrow_mut(|w| w.insert(relation.to_u32()));
+}
+
+unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+    let concerns_us = relation == pg_sys::InvalidOid
+        || WATCHED.try_with(|w| w.try_borrow().map_or(true, |w| w.contains(&relation.to_u32()))).unwrap_or(true);
+    if concerns_us {
+        bump();
+    }
+}
+
+unsafe extern "C-unwind" fn catalog_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    bump();
+}
+
+fn bump() {
+    STALE.set(true);
+    GENERATION.set(GENERATION.get().wrapping_add(1));
+}
+
+impl Schema {
+    /// The schema as it is now; `None` when the extension is gone or its tables are not what we write.
+    ///
+    /// Needs a transaction (catalog look-ups).
+    pub(crate) fn current() -> Option<Self> {
+        if !STALE.replace(false) && let Some(known) = KNOWN.with_borrow(Clone::clone) {
+            return Some(known);
+        }
+        // SAFETY: catalog look-ups inside a transaction.
+        let found = unsafe { Self::look_up() };
+        if let Some(schema) = &found {
+            watch_relation(schema.layouts);
+            schema.segments.iter().for_each(|s| watch_relation(*s));
+        }
+        KNOWN.set(found.clone());
+        SEGMENT.set((0, i64::MIN));
+        found
+    }
+
+    unsafe fn look_up() -> Option<Self> {
+        // SAFETY: plain syscache look-ups; every name is a terminated string.
+        unsafe {
+            let namespace = pg_sys::get_namespace_oid(c"realtime".as_ptr(), true);
+            if namespace == pg_sys::InvalidOid {
+                return None;
+            }
+            let find = |name: &str| {
+                let name = CString::new(name).ok()?;
+                let oid = pg_sys::get_relname_relid(name.as_ptr(), namespace);
+                (oid != pg_sys::InvalidOid).then_some(oid)
+            };
+            let mut segments = [pg_sys::InvalidOid; SEGMENTS];
+            for (k, segment) in segments.iter_mut().enumerate() {
+                *segment = find(&format!("log_{k}")).filter(|oid| has_log_columns(*oid))?;
+            }
+            Some(Self {
+                layouts: find("layouts")?,
+                layouts_id: find("layouts_id")?,
+                state: find("state")?,
+                segments,
+            })
+        }
+    }
+
+    /// The segment that rotation has made the current one, at most a second old.
+    pub(crate) unsafe fn segment(&self) -> usize {
+        // SAFETY: the caller is in a transaction and has an active snapshot.
+        unsafe {
+            let now = pg_sys::GetCurrentTimestamp();
+            let (known, read_at) = SEGMENT.get();
+            if now.saturating_sub(read_at) < SEGMENT_AGE_US_MAX && now >= read_at {
+                return known;
+            }
+            let segment = self.read_segment().unwrap_or(known);
+            SEGMENT.set((segment, now));
+            segment
+        }
+    }
+
+    unsafe fn read_segment(&self) -> Option<usize> {
+        // SAFETY: a one-row table of ours; the lock is never in anybody's way (rotation only updates it).
+        unsafe {
+            if !pg_sys::ConditionalLockRelationOid(self.state, pg_sys::AccessShareLock as i32) {
+                return None;
+            }
+            let relation = pg_sys::table_open(self.state, pg_sys::NoLock as i32);
+            let scan = pg_sys::systable_beginscan(
+                relation, pg_sys::InvalidOid, false, pg_sys::GetActiveSnapshot(), 0, std::ptr::null_mut(),
+            );
+            let tuple = pg_sys::systable_getnext(scan);
+            let mut null = false;
+            let segment = (!tuple.is_null())
+                .then(|| pg_sys::heap_getattr(tuple, 2, (*relation).rd_att, &mut null))
+                .and_then(|datum| usize::try_from(datum.value() as i32).ok());
+            pg_sys::systable_endscan(scan);
+            pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+            segment.filter(|s| *s < SEGMENTS && !null)
+        }
+    }
+}
+
+/// A table by the right name might be somebody else's, or altered by hand; tuples of the wrong shape would crash readers.
+unsafe fn has_log_columns(relation: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups by attribute number.
+    unsafe {
+        (1i16..).zip(LOG_COLUMNS).all(|(attribute, expected)| pg_sys::get_atttype(relation, attribute) == expected)
+            && pg_sys::get_atttype(relation, LOG_COLUMNS.len() as i16 + 1) == pg_sys::InvalidOid
+    }
+}
