@@ -24,6 +24,7 @@ usage: cargo xtask COMMAND [--pg 15|16|18] [--release] [NAME...]
   lint-extension     check the extension with clippy
   regress [NAME]     run tests/regress on a private server
   isolation [NAME]   run tests/isolation on a private server
+      --accept       of both: take what the tests give as what they must give
 ";
 
 /// A task and its options. Not every task reads every option; one that it does not know is an error all the same.
@@ -35,6 +36,7 @@ pub(crate) struct Arguments {
     pub(crate) profile: Profile,
     pub(crate) check: bool,
     pub(crate) freeze: bool,
+    pub(crate) accept: bool,
 }
 
 impl Arguments {
@@ -57,6 +59,7 @@ fn parse_from(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, Bo
             Arg::Long("pg") => arguments.version = Some(parser.value()?.parse_with(str::parse::<Version>)?),
             Arg::Long("release") => arguments.profile = Profile::Release,
             Arg::Long("check") => arguments.check = true,
+            Arg::Long("accept") => arguments.accept = true,
             Arg::Long("freeze") => arguments.freeze = true,
             Arg::Long("help") | Arg::Short('h') => arguments.command = "help".to_owned(),
             Arg::Value(value) if arguments.command.is_empty() => arguments.command = value.string()?,

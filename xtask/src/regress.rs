@@ -22,17 +22,31 @@ pub enum RegressError {
     #[error(transparent)]
     Postgres(#[from] PostgresError),
     /// Tests failed; the driver has told which.
-    #[error("{suite} tests failed on postgres {version}; the differences:\n{differences}")]
+    #[error("{failed} {suite} tests failed on postgres {version}; the differences:\n{differences}")]
     Failed {
         /// `regress` or `isolation`.
         suite: &'static str,
         /// The Postgres version.
         version: Version,
+        /// How many passed.
+        passed: usize,
+        /// How many did not.
+        failed: usize,
         /// What was expected against what came, as far as it is readable at once.
         differences: String,
         /// How the driver ended.
         #[source]
         source: ProcessError,
+    },
+    /// A test has no expected output.
+    #[error(
+        "the {suite} test `{test}` has no expected output; run `cargo xtask {suite} --accept {test}` and read what it wrote"
+    )]
+    NoExpectation {
+        /// `regress` or `isolation`.
+        suite: &'static str,
+        /// The test.
+        test: String,
     },
     /// The test's files could not be read.
     #[error("could not access `{}`", path.display())]
@@ -90,6 +104,11 @@ impl Suite {
         workspace::root().join("tests").join(self.name())
     }
 
+    /// What a test must give.
+    fn expected(self, test: &str) -> PathBuf {
+        self.folder().join("expected").join(format!("{test}.out"))
+    }
+
     /// The names of its tests, sorted.
     ///
     /// # Errors
@@ -100,22 +119,63 @@ impl Suite {
         let folder = self.folder().join(below);
         match names_with_ending(&folder, ending) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            other => other.map_err(|source| RegressError::Access { path: folder, source }),
+            other => other.map_err(access(&folder)),
         }
     }
 }
 
 /// Runs tests of a suite, all when none is named, on a private server with the extension created. Returns how many
-/// passed. What they gave is left in the target folder, to be copied to `expected/` once a person has read it.
+/// passed.
 ///
 /// # Errors
 ///
-/// When a test fails or the server cannot be had.
+/// When a test fails or has no expected output yet, or the server cannot be had.
 pub fn run(suite: Suite, version: Version, named: &[String]) -> Result<usize, RegressError> {
-    let tests = if named.is_empty() { suite.tests()? } else { named.to_vec() };
-    if tests.is_empty() {
-        return Ok(0);
+    let tests = chosen(suite, named)?;
+    if let Some(test) = tests.iter().find(|test| !suite.expected(test).exists()) {
+        return Err(RegressError::NoExpectation { suite: suite.name(), test: test.clone() });
     }
+    if !tests.is_empty() {
+        run_on_private_server(suite, version, &tests)?;
+    }
+    Ok(tests.len())
+}
+
+/// Runs tests of a suite and takes what they give as what they must give. Returns the files written, for a person to
+/// read before they are committed.
+///
+/// # Errors
+///
+/// When the server cannot be had, a test gives nothing, or a file cannot be written.
+pub fn accept(suite: Suite, version: Version, named: &[String]) -> Result<Vec<PathBuf>, RegressError> {
+    let tests = chosen(suite, named)?;
+    let folder = suite.folder().join("expected");
+    fs::create_dir_all(&folder).map_err(access(&folder))?;
+    for place in tests.iter().map(|test| suite.expected(test)).filter(|place| !place.exists()) {
+        // The driver stops at a test without an expected file.
+        fs::write(&place, "").map_err(access(&place))?;
+    }
+    match run_on_private_server(suite, version, &tests) {
+        Ok(()) | Err(RegressError::Failed { .. }) => take_results(suite, version, &tests),
+        Err(error) => Err(error),
+    }
+}
+
+fn take_results(suite: Suite, version: Version, tests: &[String]) -> Result<Vec<PathBuf>, RegressError> {
+    let results = output_path(suite, version).join("results");
+    let copy = |test: &String| {
+        let (result, place) = (results.join(format!("{test}.out")), suite.expected(test));
+        fs::copy(&result, &place).map_err(access(&result))?;
+        Ok(place)
+    };
+    tests.iter().map(copy).collect()
+}
+
+fn chosen(suite: Suite, named: &[String]) -> Result<Vec<String>, RegressError> {
+    if named.is_empty() { suite.tests() } else { Ok(named.to_vec()) }
+}
+
+fn run_on_private_server(suite: Suite, version: Version, tests: &[String]) -> Result<(), RegressError> {
     let tree = Tree::prepare(version)?;
     let cluster = Cluster::start(&tree, &Options::default())?;
     let output = output_folder(suite, version)?;
@@ -123,8 +183,7 @@ pub fn run(suite: Suite, version: Version, named: &[String]) -> Result<usize, Re
     command.arg(format!("--bindir={}", tree.bin.display()));
     command.arg(format!("--host={}", cluster.socket_folder().display()));
     command.arg(format!("--port={}", cluster.port())).arg("--user=postgres");
-    finish(suite, version, command.args(&tests), &output)?;
-    Ok(tests.len())
+    finish(suite, version, command.args(tests), &output)
 }
 
 /// Runs all tests of a suite on a server that runs already, as `make installcheck` does. Where it is comes from the
@@ -176,8 +235,17 @@ fn finish(suite: Suite, version: Version, command: &mut Command, output: &Path) 
     process::run(command).map_err(|source| {
         let text = fs::read_to_string(output.join("regression.diffs")).unwrap_or_default();
         let shown: Vec<&str> = text.lines().take(200).collect();
-        RegressError::Failed { suite: suite.name(), version, differences: shown.join("\n"), source }
+        let (passed, failed) = outcome(&fs::read_to_string(output.join("regression.out")).unwrap_or_default());
+        RegressError::Failed { suite: suite.name(), version, passed, failed, differences: shown.join("\n"), source }
     })
+}
+
+/// How many tests passed and failed by the driver's own record, which is in TAP form since Postgres 16.
+fn outcome(record: &str) -> (usize, usize) {
+    let count = |is_kind: fn(&str) -> bool| record.lines().filter(|line| is_kind(line)).count();
+    let passed = count(|line| line.starts_with("ok ") || line.starts_with("test ") && line.contains(" ... ok "));
+    let failed = count(|line| line.starts_with("not ok ") || line.starts_with("test ") && line.contains(" ... FAILED"));
+    (passed, failed.max(1))
 }
 
 fn output_path(suite: Suite, version: Version) -> PathBuf {
@@ -188,7 +256,7 @@ fn output_path(suite: Suite, version: Version) -> PathBuf {
 fn output_folder(suite: Suite, version: Version) -> Result<PathBuf, RegressError> {
     let folder = output_path(suite, version);
     let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).map_err(|source| RegressError::Access { path: folder.clone(), source })?;
+    fs::create_dir_all(&folder).map_err(access(&folder))?;
     Ok(folder)
 }
 
@@ -202,4 +270,27 @@ fn names_with_ending(folder: &Path, ending: &str) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+fn access(path: &Path) -> impl FnOnce(io::Error) -> RegressError {
+    let path = path.to_owned();
+    move |source| RegressError::Access { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_the_drivers_record_are_counted() {
+        let old = "test log                          ... ok           22 ms\ntest zz  ... FAILED       11 ms\n 1 of 2 tests failed.\n";
+        let new = "ok 1         - log                    22 ms\nnot ok 2     - zz                     11 ms\n# 1 of 2 tests failed.\n";
+        assert_eq!(outcome(old), (1, 1));
+        assert_eq!(outcome(new), (1, 1));
+    }
+
+    #[test]
+    fn a_driver_that_recorded_nothing_counts_as_one_failure() {
+        assert_eq!(outcome(""), (0, 1));
+    }
 }
