@@ -4,6 +4,7 @@ mod error;
 mod jwks;
 mod keys;
 mod members;
+mod mint;
 mod token;
 
 #[cfg(test)]
@@ -11,4 +12,5 @@ mod tests;
 
 pub use error::{AuthError, Reason, SetupError};
 pub use jwks::Jwks;
+pub use mint::{MintError, MintRequest, mint};
 pub use token::Authenticator;

@@ -148,7 +148,8 @@ fn roles(values: &mut Values) -> Vec<String> {
 }
 
 fn role(values: &mut Values, key: &str) -> Option<String> {
-    let name = Some(values.text(key)).filter(|name| !name.is_empty())?;
+    // `none` is for the environment, where empty means not set. No role can be called so.
+    let name = Some(values.text(key)).filter(|name| !name.is_empty() && name != "none")?;
     judge_role(values, key, &name);
     Some(name)
 }

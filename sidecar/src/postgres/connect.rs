@@ -33,6 +33,8 @@ const JUDGE_ROLE: &str = "select r.rolsuper, r.rolbypassrls, r.rolinherit \
 /// The way to the database.
 pub struct Database {
     pool: Pool,
+    pooled: tokio_postgres::Config,
+    pooled_tls: MakeRustlsConnect,
     direct: tokio_postgres::Config,
     direct_tls: MakeRustlsConnect,
     connect_timeout: Duration,
@@ -47,7 +49,7 @@ impl Database {
     pub fn new(settings: &DatabaseSettings) -> Result<Self, Error> {
         let tls = tls::connector(settings.pool.tls())?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(settings.pool.postgres().clone(), tls, recycling);
+        let manager = Manager::from_config(settings.pool.postgres().clone(), tls.clone(), recycling);
         let age_max = settings.connection_age_max;
         let pool = Pool::builder(manager)
             .max_size(settings.pool_size_max)
@@ -61,6 +63,8 @@ impl Database {
             .expect("a pool with timeouts and a runtime is always built");
         Ok(Self {
             pool,
+            pooled: settings.pool.postgres().clone(),
+            pooled_tls: tls,
             direct: settings.direct.postgres().clone(),
             direct_tls: tls::connector(settings.direct.tls())?,
             connect_timeout: settings.connect_timeout,
@@ -82,8 +86,24 @@ impl Database {
     ///
     /// When none can be made in time.
     pub async fn listen(&self) -> Result<(Client, Connection), Error> {
-        let connect = self.direct.connect(self.direct_tls.clone());
-        match tokio::time::timeout(self.connect_timeout, connect).await {
+        self.open(&self.direct, &self.direct_tls).await
+    }
+
+    /// A connection on the pool's way that nobody has judged, to find out what is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// When none can be made in time.
+    pub async fn probe(&self) -> Result<(Client, Connection), Error> {
+        self.open(&self.pooled, &self.pooled_tls).await
+    }
+
+    async fn open(
+        &self,
+        config: &tokio_postgres::Config,
+        tls: &MakeRustlsConnect,
+    ) -> Result<(Client, Connection), Error> {
+        match tokio::time::timeout(self.connect_timeout, config.connect(tls.clone())).await {
             Ok(connected) => Ok(connected?),
             Err(_) => Err(Error::Timeout(self.connect_timeout)),
         }

@@ -22,6 +22,9 @@ pub enum Error {
     /// The role that logs in could do more than it may.
     #[error("the login role is refused: {0}")]
     Role(RoleFault),
+    /// A function gave no row where it must give one.
+    #[error("the database gave no row where one was due: is the extension's version the right one?")]
+    NoRow,
     /// The driver's or the server's own error.
     #[error("the database refused or was lost")]
     Postgres(#[from] tokio_postgres::Error),
@@ -50,7 +53,7 @@ impl Error {
         match self {
             Self::Tls(_) | Self::Role(_) => true,
             Self::Postgres(_) => self.sqlstate().is_some_and(|state| DEFINITE.contains(&state)),
-            Self::Timeout(_) | Self::Closed => false,
+            Self::Timeout(_) | Self::Closed | Self::NoRow => false,
         }
     }
 
@@ -87,12 +90,29 @@ impl RoleFault {
     }
 }
 
+impl RoleFault {
+    /// The attributes, for people.
+    #[must_use]
+    pub fn names(&self) -> String {
+        self.attributes("", " and ")
+    }
+
+    /// The words of ALTER ROLE that take them away.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        self.attributes("no", " ")
+    }
+
+    fn attributes(&self, prefix: &str, separator: &str) -> String {
+        let all = [(self.superuser, "superuser"), (self.bypass_rls, "bypassrls"), (self.inherit, "inherit")];
+        let bad: Vec<String> = all.iter().filter(|(has, _)| *has).map(|(_, name)| format!("{prefix}{name}")).collect();
+        bad.join(separator)
+    }
+}
+
 impl fmt::Display for RoleFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let attributes = [(self.superuser, "superuser"), (self.bypass_rls, "bypassrls"), (self.inherit, "inherit")];
-        let bad: Vec<&str> = attributes.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
-        let no: Vec<String> = bad.iter().map(|name| format!("no{name}")).collect();
-        write!(f, "it has {}; run: alter role … {}", bad.join(" and "), no.join(" "))
+        write!(f, "it has {}; run: alter role … {}", self.names(), self.remedy())
     }
 }
 

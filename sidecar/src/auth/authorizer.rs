@@ -1,0 +1,217 @@
+//! Who may listen to what, asked of the database, and asked again while somebody listens.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    hub::{Note, Outbox, SubscriberId},
+    model::{Channel, Grant, Identity, Refusal},
+    postgres::{
+        Database, Error,
+        authorize::{Answer, Question, may_subscribe},
+    },
+};
+
+/// Questions asked in one statement. More would make one slow policy delay many verdicts.
+const BATCH: usize = 100;
+/// Judging again may take this part of one database session at most: with very many subscriptions it takes longer than
+/// the configured time rather than more of the database.
+const IDLE_PER_BUSY: u32 = 1;
+
+/// Asks the database, and keeps asking for everybody who listens.
+pub struct Authorizer {
+    database: Arc<Database>,
+    recheck: Duration,
+    // Never held across an await.
+    watched: Mutex<HashMap<Question, Watched>>,
+}
+
+struct Watched {
+    /// What the watchers believe; `None` when they may believe different things.
+    answer: Option<Arc<Grant>>,
+    judged_at: Instant,
+    watchers: HashMap<SubscriberId, Arc<Outbox>>,
+}
+
+/// Why there is no grant.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// The database refused.
+    #[error("refused")]
+    Refused(Refusal),
+    /// The database gave no verdict.
+    #[error(transparent)]
+    Unavailable(Error),
+}
+
+impl Authorizer {
+    /// Judges again every `recheck`.
+    #[must_use]
+    pub fn new(database: Arc<Database>, recheck: Duration) -> Self {
+        Self { database, recheck, watched: Mutex::default() }
+    }
+
+    /// Whether this identity may listen to this channel. A verdict that is still being watched is used again: a crowd
+    /// that comes back at once with one identity costs one question.
+    ///
+    /// # Errors
+    ///
+    /// When it may not, or nobody can say.
+    pub async fn grant(&self, identity: &Identity, channel: &Channel) -> Result<Arc<Grant>, GrantError> {
+        let question = Question::new(identity, channel.clone());
+        if let Some(grant) = self.known(&question) {
+            return Ok(grant);
+        }
+        self.judge(&question).await
+    }
+
+    fn known(&self, question: &Question) -> Option<Arc<Grant>> {
+        let watched = self.watched.lock();
+        let known = watched.get(question).filter(|it| it.judged_at.elapsed() <= self.recheck)?;
+        known.answer.clone()
+    }
+
+    async fn judge(&self, question: &Question) -> Result<Arc<Grant>, GrantError> {
+        match may_subscribe(&self.database, std::slice::from_ref(question)).await {
+            Ok(mut answers) => {
+                let answer = answers.pop().unwrap_or(Err(Refusal::Forbidden));
+                answer.map_err(GrantError::Refused)
+            }
+            Err(error) if is_verdict(&error) => {
+                warn!(channel = %question.channel.name(), error = error.chain(), "a policy failed: subscription denied");
+                Err(GrantError::Refused(Refusal::Forbidden))
+            }
+            Err(error) => Err(GrantError::Unavailable(error)),
+        }
+    }
+
+    /// Judges again for as long as the watch is kept, and notes to `outbox` what changes.
+    #[must_use]
+    pub fn watch(
+        self: &Arc<Self>,
+        question: Question,
+        grant: &Arc<Grant>,
+        subscriber: SubscriberId,
+        outbox: &Arc<Outbox>,
+    ) -> Watch {
+        let mut watched = self.watched.lock();
+        let fresh = || Watched {
+            answer: Some(Arc::clone(grant)),
+            judged_at: Instant::now(),
+            watchers: HashMap::new(),
+        };
+        let entry = watched.entry(question.clone()).or_insert_with(fresh);
+        if entry.answer.as_ref() != Some(grant) {
+            entry.answer = None;
+        }
+        entry.watchers.insert(subscriber, Arc::clone(outbox));
+        Watch { authorizer: Arc::clone(self), question, subscriber }
+    }
+
+    /// Judges everything that is watched, again and again, until `stop` fires.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            let started = Instant::now();
+            let questions: Vec<Question> = self.watched.lock().keys().cloned().collect();
+            for batch in questions.chunks(BATCH) {
+                if stop.is_cancelled() {
+                    return;
+                }
+                self.judge_batch(batch).await;
+            }
+            let busy = started.elapsed();
+            let idle = self.recheck.saturating_sub(busy).max(busy * IDLE_PER_BUSY);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(idle) => (),
+            }
+        }
+    }
+
+    async fn judge_batch(&self, batch: &[Question]) {
+        match may_subscribe(&self.database, batch).await {
+            Ok(answers) => batch.iter().zip(answers).for_each(|(question, answer)| self.apply(question, answer)),
+            Err(error) if is_verdict(&error) => {
+                for question in batch {
+                    self.judge_alone(question).await;
+                }
+            }
+            // Nobody can say: those who listen keep listening, and nothing can come to them without the database.
+            Err(error) => debug!(error = error.chain(), "rights could not be looked at"),
+        }
+    }
+
+    async fn judge_alone(&self, question: &Question) {
+        match self.judge(question).await {
+            Ok(grant) => self.apply(question, Ok(grant)),
+            Err(GrantError::Refused(refusal)) => self.apply(question, Err(refusal)),
+            Err(GrantError::Unavailable(error)) => debug!(error = error.chain(), "rights could not be looked at"),
+        }
+    }
+
+    fn apply(&self, question: &Question, answer: Answer) {
+        let mut watched = self.watched.lock();
+        let Some(entry) = watched.get_mut(question) else {
+            return;
+        };
+        match answer {
+            Ok(grant) => entry.confirm(&grant),
+            Err(refusal) => {
+                info!(channel = %question.channel.name(), role = %question.role, ?refusal, "a right was lost");
+                entry.tell(|subscriber| Note::Revoked { subscriber, refusal: refusal.clone() });
+                watched.remove(question);
+            }
+        }
+    }
+}
+
+impl Watched {
+    fn confirm(&mut self, grant: &Arc<Grant>) {
+        self.judged_at = Instant::now();
+        if self.answer.as_ref() == Some(grant) {
+            return;
+        }
+        self.answer = Some(Arc::clone(grant));
+        self.tell(|subscriber| Note::Regranted { subscriber, grant: Arc::clone(grant) });
+    }
+
+    fn tell(&self, note: impl Fn(SubscriberId) -> Note) {
+        for (&subscriber, outbox) in &self.watchers {
+            outbox.note(note(subscriber));
+        }
+    }
+}
+
+/// Whether the server answered, if only by failing: then a policy is to blame, and no verdict means no. Otherwise the
+/// server itself is in trouble, and nobody's rights have changed.
+fn is_verdict(error: &Error) -> bool {
+    const TROUBLE: [&str; 6] = ["08", "53", "57", "58", "XX", "40"];
+    error.sqlstate().is_some_and(|state| !TROUBLE.iter().any(|class| state.code().starts_with(class)))
+}
+
+/// Keeps a verdict under watch until it is dropped.
+pub struct Watch {
+    authorizer: Arc<Authorizer>,
+    question: Question,
+    subscriber: SubscriberId,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watched = self.authorizer.watched.lock();
+        let Some(entry) = watched.get_mut(&self.question) else {
+            return;
+        };
+        entry.watchers.remove(&self.subscriber);
+        if entry.watchers.is_empty() {
+            watched.remove(&self.question);
+        }
+    }
+}
