@@ -133,11 +133,25 @@ end $$;
 comment on function realtime.enable_realtime(regclass, jsonb) is
   'Makes a table emit its changes. Options: events (list), exclude (columns), old (full|key), max_bytes. Calling it again replaces the options.';
 
+create function realtime._find_table(schema_name text, table_name text) returns regclass
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  relation constant regclass := to_regclass(format('%I.%I', schema_name, table_name));
+begin
+  if relation is null then
+    raise exception 'there is no table "%" in schema "%"', table_name, schema_name using errcode = 'undefined_table',
+      hint = 'Both are plain names: enable_realtime(''public'', ''orders''). By oid and with options: enable_realtime(''orders''::regclass, ''{"old": "key"}'').';
+  end if;
+  return relation;
+end $$;
+
 create function realtime.enable_realtime(schema_name text, table_name text, options jsonb default '{}') returns void
   language sql
   set search_path = pg_catalog, pg_temp
 as $$
-  select realtime.enable_realtime(format('%I.%I', schema_name, table_name)::regclass, options)
+  select realtime.enable_realtime(realtime._find_table(schema_name, table_name), options)
 $$;
 comment on function realtime.enable_realtime(text, text, jsonb) is 'Makes a table emit its changes; schema and table as plain names.';
 
@@ -169,7 +183,7 @@ create function realtime.disable_realtime(schema_name text, table_name text) ret
   language sql
   set search_path = pg_catalog, pg_temp
 as $$
-  select realtime.disable_realtime(format('%I.%I', schema_name, table_name)::regclass)
+  select realtime.disable_realtime(realtime._find_table(schema_name, table_name))
 $$;
 comment on function realtime.disable_realtime(text, text) is 'Stops a table from emitting changes; schema and table as plain names.';
 

@@ -96,10 +96,11 @@ create table realtime.state (
   segment      int4 not null,
   floor_tick   bigint not null,
   floor_offset bigint,
+  begun_at     bigint,               -- the first offset of this history
   switched_at  timestamptz not null
 ) with (fillfactor = 10);
-insert into realtime.state values (true, 0, 1, null, clock_timestamp());
-comment on table realtime.state is 'The segment being written and the floor of the log. Written by rotation only.';
+insert into realtime.state values (true, 0, 1, null, null, clock_timestamp());
+comment on table realtime.state is 'The segment being written, the floor of the log and the beginning of its history. Written by rotation, and when a history begins.';
 
 -- What tickers lock, one at a time. A table of our own rather than an advisory key: any user can take an advisory key.
 create table realtime.ticker ();

@@ -118,6 +118,6 @@ revoke execute on all functions in schema realtime from public;
 grant execute on function
   realtime.contract_version(), realtime.channel_name(), realtime._matches(text, text), realtime.notify_table_change(), realtime.start_worker(),
   realtime.enable_realtime(regclass, jsonb), realtime.enable_realtime(text, text, jsonb),
-  realtime.disable_realtime(regclass), realtime.disable_realtime(text, text), realtime._check_table(regclass),
+  realtime.disable_realtime(regclass), realtime.disable_realtime(text, text), realtime._check_table(regclass), realtime._find_table(text, text),
   realtime._trigger_arguments(regclass, jsonb), realtime._trigger_name(name, text), realtime._drop_triggers(regclass)
   to public;

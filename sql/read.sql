@@ -97,7 +97,7 @@ begin
         message_id := r.message; oversize := channel is not null and payload is null;
         continue when only_channel is not null and channel is distinct from only_channel;
       elsif r.operation = 'C' then
-        null;
+        continue;  -- the end of a transaction that wrote early: nothing for anybody
       else
         continue when only_channel is not null;
         if layout_id is distinct from r.layout then
@@ -152,7 +152,7 @@ begin
   select x.first_offset into next_first from realtime.ticks x
    where x.id >= floor_tick and x.first_offset > after order by x.first_offset limit 1;
   until := next_first - 1;
-  reason := case when after < floor_at then 'retention' else 'history' end;
+  reason := case when after >= (select s.begun_at from realtime.state s) and after < floor_at then 'retention' else 'history' end;
 end $$;
 
 -- The offset before the oldest event that can be had.

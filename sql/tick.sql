@@ -126,6 +126,7 @@ create function realtime._mark(id bigint, history text, incarnation text, snapsh
   language sql
   set search_path = pg_catalog, pg_temp
 as $$
+  update realtime.state set begun_at = first_offset;
   select realtime._store_tick(id, history, incarnation, snapshot, first_offset, first_offset, '{}', '{}', '{}')
 $$;
 

@@ -34,8 +34,7 @@ unsafe fn on_change(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe {
         let data = (*call).context.cast::<pg_sys::TriggerData>();
         if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_TriggerData {
-            ereport!(ERROR, PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "realtime.notify_table_change() is a trigger function",
-                "Call realtime.enable_realtime(schema, table).");
+            not_a_trigger("realtime.notify_table_change()");
         }
         let event = (*data).tg_event;
         if event & pg_sys::TRIGGER_EVENT_TIMINGMASK != pg_sys::TRIGGER_EVENT_AFTER {
@@ -52,6 +51,17 @@ unsafe fn on_change(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
         }
         pg_sys::Datum::from(0)
     }
+}
+
+fn not_a_trigger(function: &str) -> ! {
+    pgrx::pg_sys::panic::ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+        format!("{function} is a trigger function"),
+        "",
+    )
+    .set_hint("Call realtime.enable_realtime(schema, table).")
+    .report(PgLogLevel::ERROR);
+    unreachable!("an error report does not return")
 }
 
 /// What a BEFORE trigger returns to let the change happen as it is.
@@ -200,7 +210,7 @@ unsafe fn on_message(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe {
         let data = (*call).context.cast::<pg_sys::TriggerData>();
         if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_TriggerData {
-            ereport!(ERROR, PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "realtime._message_change() is a trigger function");
+            not_a_trigger("realtime._message_change()");
         }
         let mut null = false;
         let id = pg_sys::heap_getattr((*data).tg_trigtuple, 1, (*(*data).tg_relation).rd_att, &mut null);

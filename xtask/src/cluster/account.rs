@@ -71,6 +71,8 @@ pub(super) fn forget_postgres_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
         command.env_remove(name);
     }
+    // A server that inherits these would put the library's stack traces into its error details.
+    command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
 }
 
 fn ask_id(option: &str) -> Result<u32, ClusterError> {

@@ -1,0 +1,51 @@
+-- Gaps are said, never passed over.
+select kind, "offset" - s.oldest as o, until - s.oldest = s.head - s.oldest as to_head, reason from realtime.status() s, realtime.read(s.head, 10, 1000, null, null);
+select kind, "offset" = s.head + 6 as from_next, until = s.head as back_to_head, reason from realtime.status() s, realtime.read(s.head + 5, 10, 1000, null, null);
+select kind, reason, until = s.oldest as to_floor from realtime.status() s, realtime.read(7, 1, 1000, null, null) where kind = 'g';
+select kind, "offset" = s.head as at_head from realtime.status() s, realtime.read(null, 1, 1000, null, null);
+-- An unknown history begins anew: everybody gets a gap.
+create table moved (id int primary key);
+select realtime.enable_realtime('public', 'moved');
+insert into moved values (1);
+select events from realtime.tick();
+create table before as select head from realtime.status();
+update realtime.tick_0 set history = 'another server';
+select events from realtime.tick();
+insert into moved values (2);
+select events from realtime.tick();
+select r.kind, r.reason, r.record from before, realtime.read(before.head, 10, 10000, null, null) r;
+select (realtime.status()).head > before.head + (1 << 30) as jumped from before;
+-- Another life of the server: the hole is crossed from its exact edge, and is a gap from inside.
+create table edge as select head from realtime.status();
+update realtime.tick_0 set incarnation = 'an earlier life';
+insert into moved values (3);
+select events from realtime.tick();
+select r.kind, r.reason, r.record from edge, realtime.read(edge.head, 10, 10000, null, null) r;
+select r.kind, r.reason, r.record from edge, realtime.read(edge.head + 5, 10, 10000, null, null) r;
+-- What was announced must be there.
+begin;
+delete from realtime.log_0 where xid = (select max(xid) from realtime.log_0);
+select kind from edge, realtime.read(edge.head, 10, 10000, null, null);
+rollback;
+begin isolation level repeatable read;
+select kind from realtime.read(null, 1, 1, null, null);
+rollback;
+begin;
+insert into moved values (99);
+select realtime.tick();
+rollback;
+-- Retention: a full segment goes whole, the newest tick stays.
+update realtime.settings set value = '1 second' where name = 'log_retention';
+update realtime.state set switched_at = clock_timestamp() - interval '1 hour';
+select realtime.rotate();
+update realtime.tick_0 set at = at - interval '1 hour';
+select realtime.rotate();
+-- A backend may write into the old segment for another second; a new one does not.
+\c -
+insert into moved values (4);
+select events from realtime.tick();
+update realtime.state set switched_at = clock_timestamp();
+select realtime.rotate();
+select r.kind, r.reason, r.record from edge, realtime.read(edge.head, 10, 10000, null, null) r;
+select r.kind, r.record from realtime.status() s, realtime.read(s.oldest, 10, 10000, null, null) r;
+update realtime.settings set value = '72 hours' where name = 'log_retention';

@@ -1,0 +1,11 @@
+create table measure (id int, city text, value int, primary key (id, city)) partition by list (city);
+create table measure_paris partition of measure for values in ('paris');
+select realtime.enable_realtime('public', 'measure');
+create table measure_rome (value int, city text not null, id int not null);
+alter table measure attach partition measure_rome for values in ('rome');
+select realtime.enable_realtime('public', 'measure_paris');
+insert into measure values (1, 'paris', 10), (2, 'rome', 20);
+update measure set city = 'rome' where id = 1;
+select realtime.tick() is not null as ticked;
+select op, tables, record, old_record, key from realtime.status() s, realtime.read(s.oldest, 100000, 1000000000, 'measure'::regclass, null) where kind = 'e';
+select op, tables[1], record from realtime.status() s, realtime.read(s.oldest, 100000, 1000000000, 'measure_rome'::regclass, null) where kind = 'e';
