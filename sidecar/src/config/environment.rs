@@ -20,7 +20,7 @@ const ALIASES: [(&str, &str); 9] = [
 ];
 
 /// Names beginning with REALTIME_ that are not settings.
-const OTHERS: [&str; 1] = ["REALTIME_CONFIG"];
+const OTHERS: [&str; 2] = ["REALTIME_CONFIG", "REALTIME_TOKEN"];
 
 /// What the environment says.
 #[derive(Default)]
