@@ -5,8 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use crate::model::ChannelNameError;
 
 /// The codes that clients are written against (`docs/errors.md`). The set is open: clients ignore what they do not know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// The identity may not do this, or the channel does not exist: both look alike to a stranger.
     Unauthorized,
@@ -36,6 +35,29 @@ pub enum Code {
     Unavailable,
     /// Something failed that should not have.
     InternalError,
+}
+
+impl Code {
+    /// The word in frames, and for counters.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "UNAUTHORIZED",
+            Self::NotSubscribed => "NOT_SUBSCRIBED",
+            Self::InvalidMessage => "INVALID_MESSAGE",
+            Self::InvalidChannel => "INVALID_CHANNEL",
+            Self::FilterInvalid => "FILTER_INVALID",
+            Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
+            Self::TokenExpired => "TOKEN_EXPIRED",
+            Self::TableDropped => "TABLE_DROPPED",
+            Self::SchemaChanged => "SCHEMA_CHANGED",
+            Self::ChannelDisabled => "CHANNEL_DISABLED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::InternalError => "INTERNAL_ERROR",
+        }
+    }
 }
 
 /// Why a command was refused, or why a subscription ended. The text is a sentence with a remedy, safe for the client.
@@ -129,6 +151,8 @@ pub enum CloseReason {
     Limit,
     /// The peer was silent for too long.
     Dead,
+    /// The role is gone, or may no longer be assumed.
+    RightsGone,
 }
 
 impl CloseReason {
@@ -142,8 +166,26 @@ impl CloseReason {
             Self::Protocol => 1002,
             Self::Abuse => 4400,
             Self::Token => 4401,
+            Self::RightsGone => 4403,
             Self::TooSlow | Self::Dead => 4408,
             Self::Limit => 4429,
+        }
+    }
+
+    /// One word for counters.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Restart => "1012",
+            Self::TooLarge => "1009",
+            Self::NotText => "1007",
+            Self::Protocol => "1002",
+            Self::Abuse => "4400",
+            Self::Token => "4401",
+            Self::RightsGone => "4403",
+            Self::TooSlow => "4408",
+            Self::Dead => "4408_dead",
+            Self::Limit => "4429",
         }
     }
 
@@ -160,6 +202,7 @@ impl CloseReason {
             Self::TooSlow => "too slow: connect again and resume",
             Self::Limit => "too many connections",
             Self::Dead => "no sign of life: connect again and resume",
+            Self::RightsGone => "your role is no longer accepted here",
         }
     }
 }

@@ -9,21 +9,32 @@
 //! * [`postgres`] — the way to the database, one file per SQL call.
 //! * [`metrics`], [`telemetry`] — what is counted and what is logged.
 //! * [`http`] — life signs, statistics and the admin address.
+//! * [`check`] — database, rights and versions, before anything depends on them.
 //! * [`error`] — why a command is refused and why a connection ends.
 //! * [`protocol`] — frames to commands, events to frames; pure code, one folder per protocol.
 //! * [`hub`] — who gets what: topics, the newest events, a bounded queue for each connection.
-//! * [`transport`] — sockets: accepting, the opening request, frames.
+//! * [`reader`], [`replay`] — the log into the hub; pages of it for those who come back.
+//! * [`connection`] — one task per socket: commands in, events out.
+//! * [`transport`] — accepting connections, and the opening request.
+//! * [`app`], [`tasks`] — builds everything once, in order; owns every task; stops in reverse order.
 
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod auth;
+pub mod check;
 pub mod config;
+pub mod connection;
 pub mod error;
-pub mod hub;
 pub mod http;
+pub mod hub;
 pub mod metrics;
 pub mod model;
 pub mod postgres;
-pub mod telemetry;
 pub mod protocol;
+pub mod reader;
+pub mod replay;
+pub mod tail;
+pub mod tasks;
+pub mod telemetry;
 pub mod transport;

@@ -102,11 +102,7 @@ impl Authorizer {
         outbox: &Arc<Outbox>,
     ) -> Watch {
         let mut watched = self.watched.lock();
-        let fresh = || Watched {
-            answer: Some(Arc::clone(grant)),
-            judged_at: Instant::now(),
-            watchers: HashMap::new(),
-        };
+        let fresh = || Watched { answer: Some(Arc::clone(grant)), judged_at: Instant::now(), watchers: HashMap::new() };
         let entry = watched.entry(question.clone()).or_insert_with(fresh);
         if entry.answer.as_ref() != Some(grant) {
             entry.answer = None;

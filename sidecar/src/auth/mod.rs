@@ -1,5 +1,6 @@
 //! Who is asking, and what they may do.
 
+mod authorizer;
 mod error;
 mod jwks;
 mod keys;
@@ -10,6 +11,7 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+pub use authorizer::{Authorizer, GrantError, Watch};
 pub use error::{AuthError, Reason, SetupError};
 pub use jwks::Jwks;
 pub use mint::{MintError, MintRequest, mint};

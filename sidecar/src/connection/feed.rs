@@ -131,11 +131,11 @@ impl Feed {
             return false;
         }
         *epoch = it.epoch;
-        let goes_on = it.to >= it.from;
-        if goes_on && self.cursor >= it.to {
+        let goes_on = it.gap.to >= it.gap.from;
+        if goes_on && self.cursor >= it.gap.to {
             return false;
         }
-        self.cursor = it.to;
+        self.cursor = it.gap.to;
         true
     }
 

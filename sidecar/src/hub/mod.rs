@@ -27,7 +27,7 @@ pub use recent::{Page, PageLimits};
 use shard::Shards;
 
 use crate::{
-    model::{Event, GapReason, Offset, Topic},
+    model::{Event, Gap, Offset, Topic},
     protocol::Published,
 };
 
@@ -55,12 +55,8 @@ pub struct Batch {
 pub struct Break {
     /// Counts the breaks; a subscription that joined later than one has nothing to do with it.
     pub epoch: u64,
-    /// Why.
-    pub reason: GapReason,
-    /// The first offset that cannot be had.
-    pub from: Offset,
-    /// The last one; it may lie before `from`.
-    pub to: Offset,
+    /// What cannot be had.
+    pub gap: Gap,
 }
 
 /// Where the hub was when somebody joined.
@@ -127,11 +123,11 @@ impl Hub {
         deliveries
     }
 
-    /// Tells everybody that a range cannot be had, and goes on after `to`.
-    pub fn publish_break(&self, reason: GapReason, from: Offset, to: Offset) {
-        let epoch = self.recent.write().begin_epoch(to);
-        self.shards.publish_break(Break { epoch, reason, from, to });
-        self.done.store(to.get(), Ordering::Release);
+    /// Tells everybody that a range cannot be had, and goes on after it.
+    pub fn publish_break(&self, gap: Gap) {
+        let epoch = self.recent.write().begin_epoch(gap.to);
+        self.shards.publish_break(Break { epoch, gap });
+        self.done.store(gap.to.get(), Ordering::Release);
     }
 
     /// Registers for the events of a topic, then says from where on they come; `None` before the log was first read.
@@ -153,6 +149,12 @@ impl Hub {
     #[must_use]
     pub fn recent(&self, topic: &Topic, after: Offset, limits: PageLimits) -> Option<Page> {
         self.recent.read().page(topic, after, limits)
+    }
+
+    /// Bytes of events kept in memory.
+    #[must_use]
+    pub fn recent_bytes(&self) -> usize {
+        self.recent.read().bytes()
     }
 
     /// A new name for a registration.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::Position;
 use crate::{
-    model::{Offset, Topic},
+    model::{Gap, Offset, Topic},
     protocol::Published,
 };
 
@@ -22,6 +22,8 @@ pub(super) struct Recent {
 /// Some events of one topic.
 #[derive(Debug, Default)]
 pub struct Page {
+    /// What cannot be had before the events; pages from memory have none.
+    pub gap: Option<Gap>,
     /// The events, offsets growing.
     pub events: VecDeque<Arc<Published>>,
     /// The cursor after the page.
@@ -47,6 +49,10 @@ impl Recent {
 
     pub(super) fn position(&self) -> Position {
         self.position
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Forgets everything and goes on after `head`.
@@ -83,7 +89,7 @@ impl Recent {
     /// whether the cursor was ever assigned.
     pub(super) fn page(&self, topic: &Topic, after: Offset, limits: PageLimits) -> Option<Page> {
         let start = self.index_after(after)?;
-        let mut page = Page { until: self.position.begun, caught_up: true, events: VecDeque::new() };
+        let mut page = Page { until: self.position.begun, caught_up: true, ..Page::default() };
         let mut bytes = 0;
         for event in self.events.range(start..).filter(|event| topic.has(event.event())) {
             let full = page.events.len() >= limits.events || bytes >= limits.bytes;

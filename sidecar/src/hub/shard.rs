@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -18,20 +21,30 @@ pub(super) struct Shards {
     // Never held across an await: all that is done under one is pushing to queues.
     shards: [Mutex<Topics>; SHARDS],
     hasher: RandomState,
+    /// How many topics somebody listens to, so that counting them takes no lock.
+    topics: AtomicUsize,
 }
 
 type Topics = HashMap<Topic, HashMap<SubscriberId, Arc<Outbox>>>;
 
 impl Default for Shards {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            topics: AtomicUsize::new(0),
+        }
     }
 }
 
 impl Shards {
     pub(super) fn insert(&self, topic: &Topic, subscriber: SubscriberId, outbox: &Arc<Outbox>) {
         let mut topics = self.shard(topic).lock();
-        topics.entry(topic.clone()).or_default().insert(subscriber, Arc::clone(outbox));
+        let subscribers = topics.entry(topic.clone()).or_default();
+        if subscribers.is_empty() {
+            self.topics.fetch_add(1, Ordering::Relaxed);
+        }
+        subscribers.insert(subscriber, Arc::clone(outbox));
     }
 
     pub(super) fn remove(&self, topic: &Topic, subscriber: SubscriberId) {
@@ -42,6 +55,7 @@ impl Shards {
         subscribers.remove(&subscriber);
         if subscribers.is_empty() {
             topics.remove(topic);
+            self.topics.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -66,7 +80,7 @@ impl Shards {
     }
 
     pub(super) fn topics(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.topics.load(Ordering::Relaxed)
     }
 
     fn shard(&self, topic: &Topic) -> &Mutex<Topics> {

@@ -110,6 +110,17 @@ pub enum GapReason {
     Unjudged,
 }
 
+/// A range of the log that cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Why.
+    pub reason: GapReason,
+    /// The first offset that cannot be had.
+    pub from: Offset,
+    /// The last one; events after it can be had. It may lie before `from`.
+    pub to: Offset,
+}
+
 impl Op {
     /// The word that clients read.
     #[must_use]

@@ -10,7 +10,7 @@ mod timestamp;
 
 pub use channel::{Channel, ChannelName, ChannelNameError, TableName};
 pub use columns::Columns;
-pub use event::{Event, EventKind, GapReason, Message, Op, Relation, RowChange, SenderType};
+pub use event::{Event, EventKind, Gap, GapReason, Message, Op, Relation, RowChange, SenderType};
 pub use grant::{Grant, Refusal, TableGrant, Topic};
 pub use identity::Identity;
 pub use offset::Offset;

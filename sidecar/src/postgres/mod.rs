@@ -1,9 +1,17 @@
 //! The database: how it is reached, and one file per SQL call.
 
+pub mod authorize;
+mod backoff;
+mod call;
 mod connect;
 mod error;
+pub mod listen;
+pub mod log;
+pub mod publish;
+mod row;
 mod tls;
 
+pub use backoff::{Backoff, random_fraction};
 pub use connect::{Client, Connection, Database, PooledClient};
 pub use error::{Error, RoleFault};
 pub use tls::TlsError;

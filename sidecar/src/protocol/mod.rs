@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::{
     error::CommandError,
-    model::{Columns, Event, GapReason, Identity, Offset, TableGrant},
+    model::{Columns, Event, Gap, Identity, Offset, TableGrant},
 };
 
 pub use published::{Body, Form, Published};
@@ -227,12 +227,8 @@ pub enum Notice<'a> {
     Gap {
         /// The subscription.
         address: &'a Address,
-        /// Why.
-        reason: GapReason,
-        /// The first offset that cannot be had.
-        from: Offset,
-        /// The last one; events after it follow. It may lie before `from`.
-        to: Offset,
+        /// Which, and why.
+        gap: &'a Gap,
     },
     /// The database went or came back.
     Status {

@@ -1,5 +1,10 @@
-//! Sockets: accepting, the opening request, frames.
+//! Accepting connections, and the opening request of a WebSocket.
 
-mod socket;
+mod accept;
+mod admission;
+mod opening;
+mod origin;
 
-pub use socket::{Incoming, Socket};
+pub use accept::{Listener, ListenerLimits};
+pub use admission::Admission;
+pub use opening::{OpeningState, realtime_router};

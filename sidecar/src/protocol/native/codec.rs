@@ -144,19 +144,19 @@ fn server_frame<'a>(notice: &'a Notice<'_>) -> ServerFrame<'a> {
             ServerFrame::Pong { reference: raw(*reference), offset: offset.map(Offset::get) }
         }
         Notice::Heartbeat { offset } => ServerFrame::Heartbeat { offset: offset.map(Offset::get) },
-        Notice::Gap { address, reason, from, to } => ServerFrame::Gap {
+        Notice::Gap { address, gap } => ServerFrame::Gap {
             id: &address.id,
             channel: &address.channel,
-            reason: *reason,
-            from: from.get(),
-            to: to.get(),
+            reason: gap.reason,
+            from: gap.from.get(),
+            to: gap.to.get(),
         },
         Notice::Status { up, offset } => {
             ServerFrame::Status { database: if *up { "up" } else { "down" }, offset: offset.map(Offset::get) }
         }
         Notice::Error { error, reference, address } => ServerFrame::Error {
             error: &error.text,
-            code: error.code,
+            code: error.code.label(),
             reference: raw(*reference),
             id: address.map(|address| &*address.id),
             channel: address.map(|address| &*address.channel),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{error::Code, model::GapReason, protocol::ClientLimits};
+use crate::{model::GapReason, protocol::ClientLimits};
 
 /// What every frame of a client may have; the rest depends on the type.
 #[derive(Deserialize)]
@@ -97,7 +97,7 @@ pub(super) enum ServerFrame<'a> {
     },
     Error {
         error: &'a str,
-        code: Code,
+        code: &'static str,
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<&'a RawValue>,
         #[serde(skip_serializing_if = "Option::is_none")]

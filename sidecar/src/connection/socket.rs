@@ -11,6 +11,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_tungstenite::tungstenite::{
     self, Message,
     error::CapacityError,
+    handshake::derive_accept_key,
     protocol::{CloseFrame, Role, WebSocket, WebSocketConfig, frame::coding::CloseCode},
 };
 
@@ -52,6 +53,12 @@ pub enum Incoming {
 struct Progress {
     written: u64,
     at: Instant,
+}
+
+/// The answer to the key of an opening request.
+#[must_use]
+pub fn accept_key(key: &[u8]) -> String {
+    derive_accept_key(key)
 }
 
 impl Socket {

@@ -1,0 +1,162 @@
+//! The whole sidecar: built once, in order; stopped in reverse order, with a deadline.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    auth::{Authenticator, Authorizer, SetupError},
+    config::Config,
+    connection::Services,
+    http::{HttpState, admin_router, public_router},
+    hub::Hub,
+    metrics::Metrics,
+    postgres::{self, Backoff, Database, listen},
+    reader::Reader,
+    replay::Replay,
+    tasks::Tasks,
+    transport::{Admission, Listener, ListenerLimits, OpeningState, realtime_router},
+};
+
+/// A built sidecar: addresses are bound, nothing runs yet.
+pub struct App {
+    config: Config,
+    database: Arc<Database>,
+    services: Arc<Services>,
+    public: Listener,
+    admin: Listener,
+    /// Sockets; asked to leave first.
+    connections: Tasks,
+    /// Everything that serves them; stopped when they are gone.
+    support: Tasks,
+}
+
+/// Why the sidecar cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Keys for tokens cannot be used.
+    #[error("tokens cannot be verified: {0}")]
+    Auth(#[from] SetupError),
+    /// The way to the database cannot be set up.
+    #[error("the way to the database cannot be set up: {}", .0.chain())]
+    Database(#[from] postgres::Error),
+    /// An address cannot be bound.
+    #[error("{address} cannot be listened on: {error}; stop what uses it, or set another address")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+impl App {
+    /// Builds everything and binds both addresses.
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way. An unreachable database does not: it is waited for.
+    pub async fn build(config: Config) -> Result<Self, BuildError> {
+        let metrics = Arc::new(Metrics::new());
+        let database = Arc::new(Database::new(&config.database)?);
+        let services = Arc::new(services(&config, &database, metrics)?);
+        let limits = ListenerLimits::new(&config);
+        let public = bind(config.listen, limits).await?;
+        let admin = bind(config.admin_listen, limits).await?;
+        Ok(Self { config, database, services, public, admin, connections: Tasks::new(), support: Tasks::new() })
+    }
+
+    /// The public and the admin address, with the ports that were found when none were asked for.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not know.
+    pub fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.public.address()?, self.admin.address()?))
+    }
+
+    /// Runs until `stop` fires, then lets every client go within the deadline and leaves nothing on the server.
+    pub async fn run(self, stop: CancellationToken) {
+        self.start_support();
+        let state = OpeningState {
+            services: Arc::clone(&self.services),
+            admission: Arc::new(Admission::new(&self.config.limits)),
+            origins: self.config.origins.clone().into(),
+            connections: self.connections.clone(),
+        };
+        let http = HttpState { metrics: Arc::clone(&self.services.metrics), origins: Arc::clone(&state.origins) };
+        let router = public_router(http, realtime_router(state));
+        if let (Ok(public), Ok(admin)) = (self.public.address(), self.admin.address()) {
+            info!(%public, %admin, "listening");
+        }
+        self.connections.spawn(self.public.run(router, self.connections.clone()));
+        let admin = admin_router(Arc::clone(&self.services.metrics));
+        self.support.spawn(self.admin.run(admin, self.support.clone()));
+        stop.cancelled().await;
+        drain(&self.connections, &self.support, &self.database, self.config.timing.drain_ms).await;
+    }
+
+    fn start_support(&self) {
+        let stop = self.support.stopping();
+        let database = &self.config.database;
+        let backoff = Backoff::new(
+            Duration::from_millis(database.reconnect_ms),
+            Duration::from_millis(database.reconnect_max_ms),
+        );
+        let services = &self.services;
+        let (jwks, jwks_stop) = (services.authenticator.jwks(), stop.clone());
+        self.support.spawn(async move { jwks.run(jwks_stop).await });
+        self.support.spawn(Arc::clone(&services.authorizer).run(stop.clone()));
+        if !self.config.deliver {
+            warn!("delivery is switched off: no event is read from the log");
+            return;
+        }
+        let bell = Arc::new(Notify::new());
+        let reader = Reader::new(
+            Arc::clone(&self.database),
+            Arc::clone(&services.hub),
+            Arc::clone(&bell),
+            Arc::clone(&services.metrics),
+            self.config.timing.clone(),
+            backoff.clone(),
+        );
+        self.support.spawn(reader.run(stop.clone()));
+        let metrics = Arc::clone(&services.metrics);
+        self.support.spawn(listen::run(Arc::clone(&self.database), bell, metrics, backoff, stop));
+    }
+}
+
+async fn bind(address: SocketAddr, limits: ListenerLimits) -> Result<Listener, BuildError> {
+    Listener::bind(address, limits).await.map_err(|error| BuildError::Bind { address, error })
+}
+
+fn services(config: &Config, database: &Arc<Database>, metrics: Arc<Metrics>) -> Result<Services, SetupError> {
+    let hub = Arc::new(Hub::new(config.limits.recent_bytes_max));
+    let recheck = Duration::from_millis(config.timing.recheck_ms);
+    Ok(Services {
+        authenticator: Arc::new(Authenticator::new(&config.auth)?),
+        authorizer: Arc::new(Authorizer::new(Arc::clone(database), recheck)),
+        replay: Replay::new(Arc::clone(&hub), Arc::clone(database), config.database.pool_size_max),
+        hub,
+        database: Arc::clone(database),
+        metrics,
+        limits: config.limits.clone(),
+        timing: config.timing.clone(),
+        leeway: config.auth.leeway,
+    })
+}
+
+/// First the clients, who still get their events while they leave; then what serves them; then the database sessions.
+async fn drain(connections: &Tasks, support: &Tasks, database: &Database, drain_ms: u64) {
+    let deadline = Duration::from_millis(drain_ms);
+    info!(connections = connections.len(), "stopping");
+    let abandoned = connections.drain(deadline).await + support.drain(deadline / 4).await;
+    database.close();
+    if abandoned > 0 {
+        warn!(abandoned, "some tasks did not end in time");
+    }
+    info!("stopped");
+}

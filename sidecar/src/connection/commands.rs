@@ -1,0 +1,446 @@
+//! What clients ask: judged here, asked of the database beside the event flow, answered in order.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use tracing::{debug, warn};
+
+use super::{
+    Connection, Incoming, Services,
+    feed::Feed,
+    subscriptions::{Subscription, Wish, form},
+};
+use crate::{
+    auth::{AuthError, GrantError},
+    error::{CloseReason, Code, CommandError},
+    hub::{Page, SubscriberId},
+    model::{Channel, Grant, Identity, Offset, Refusal},
+    postgres::{
+        authorize::Question,
+        publish::{PublishError, Published, publish_as},
+    },
+    protocol::{Address, Command, Notice, Publish, Reference, Since, Subscribe, Token},
+};
+
+/// What became of a command that had to ask the database.
+pub(super) enum Outcome {
+    Subscribed { request: Subscribe, channel: Channel, result: Result<Box<Begin>, CommandError> },
+    Published { reference: Option<Reference>, channel: Arc<str>, result: Result<Published, CommandError> },
+    Identified { reference: Option<Reference>, result: Result<NewIdentity, CommandError> },
+}
+
+/// What a subscription begins with.
+pub(super) struct Begin {
+    grant: Arc<Grant>,
+    wish: Wish,
+    /// The cursor and its first page, for those who resume.
+    resume: Option<(Offset, Page)>,
+}
+
+/// A verified identity, and what it may listen to of what the connection listens to.
+pub(super) struct NewIdentity {
+    identity: Identity,
+    verdicts: Vec<(SubscriberId, Result<Arc<Grant>, GrantError>)>,
+}
+
+impl Connection {
+    pub(super) fn incoming(&mut self, incoming: Incoming) {
+        let now = Instant::now();
+        match incoming {
+            Incoming::Flushed => return,
+            Incoming::Alive => (),
+            Incoming::Text(text) => self.text(&text, now),
+            Incoming::Binary => {
+                let error = CommandError::invalid("binary frames are not part of the protocol: send text frames");
+                self.bad_frame(&error, None, now);
+            }
+            Incoming::End(reason) => self.broken(reason),
+        }
+        self.clock.alive(now);
+    }
+
+    fn broken(&mut self, reason: Option<CloseReason>) {
+        if reason == Some(CloseReason::TooLarge) {
+            self.services.metrics.limits_reached.inc("frame_bytes");
+            self.send_error(&CommandError::new(Code::PayloadTooLarge, "the frame is too large: send smaller ones"));
+        }
+        self.closing = reason;
+    }
+
+    fn text(&mut self, text: &str, now: Instant) {
+        match self.codec.decode(text) {
+            Ok(command) => match self.bucket.take(now) {
+                Ok(()) => self.command(command),
+                Err(wait) => {
+                    self.services.metrics.limits_reached.inc("messages");
+                    let error = CommandError::new(Code::RateLimited, "too many messages: slow down").retry_after(wait);
+                    self.refuse(&error, command.reference(), None);
+                }
+            },
+            Err(it) => self.bad_frame(&it.error, it.reference.as_ref(), now),
+        }
+    }
+
+    fn bad_frame(&mut self, error: &CommandError, reference: Option<&Reference>, now: Instant) {
+        self.services.metrics.bad_frames.inc();
+        self.refuse(error, reference, None);
+        if self.bad_frames.count(now) {
+            self.closing = Some(CloseReason::Abuse);
+        }
+    }
+
+    fn refuse(&mut self, error: &CommandError, reference: Option<&Reference>, address: Option<&Address>) {
+        self.send_notice(&Notice::Error { error, reference, address });
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Subscribe(request) => self.subscribe(request),
+            Command::Unsubscribe { reference, id } => self.unsubscribe(reference.as_ref(), &id),
+            Command::Publish(request) => self.publish(request),
+            Command::AccessToken { reference, token } => self.access_token(reference, token),
+            Command::Ping { reference } => {
+                let offset = self.safe_cursor();
+                self.send_notice(&Notice::Pong { reference: reference.as_ref(), offset });
+            }
+            Command::Heartbeat => (),
+        }
+    }
+
+    fn subscribe(&mut self, request: Subscribe) {
+        let checked = self.check_subscribe(&request);
+        let (channel, wish) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return self.refuse_subscribe(&request, &error),
+        };
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        self.command = Some(Box::pin(async move {
+            let result = begin(&services, &identity, &channel, wish, request.since).await.map(Box::new);
+            Outcome::Subscribed { request, channel, result }
+        }));
+    }
+
+    fn check_subscribe(&self, request: &Subscribe) -> Result<(Channel, Wish), CommandError> {
+        let channel = Channel::parse(&request.channel)?;
+        let replaces = self.subscriptions.find(&request.id).is_some();
+        if !replaces && self.subscriptions.len() >= self.services.limits.subscriptions_max {
+            self.services.metrics.limits_reached.inc("subscriptions");
+            return Err(CommandError::new(
+                Code::TooManySubscriptions,
+                "this connection has as many subscriptions as it may: unsubscribe from one or open another connection",
+            ));
+        }
+        let wish = Wish::parse(&channel, request.events.clone(), request.columns.clone(), self.numbers_as_text)?;
+        Ok((channel, wish))
+    }
+
+    fn refuse_subscribe(&mut self, request: &Subscribe, error: &CommandError) {
+        self.services.metrics.subscriptions_refused.inc(error.code.label());
+        let address = address(request);
+        self.refuse(error, request.reference.as_ref(), Some(&address));
+    }
+
+    fn unsubscribe(&mut self, reference: Option<&Reference>, id: &Arc<str>) {
+        let subscription = self.subscriptions.find(id).and_then(|subscriber| self.end_subscription(subscriber));
+        // Unsubscribing from what is not there has the same result, so it is no error.
+        let unknown = || Address { id: Arc::clone(id), channel: Arc::clone(id) };
+        let address = subscription.map_or_else(unknown, |it| it.address);
+        self.send_notice(&Notice::Unsubscribed { reference, address: &address });
+    }
+
+    fn publish(&mut self, request: Publish) {
+        let channel = match self.check_publish(&request) {
+            Ok(channel) => channel,
+            Err(error) => {
+                self.services.metrics.publishes.inc("refused");
+                let address = Address { id: Arc::clone(&request.channel), channel: request.channel };
+                return self.refuse(&error, request.reference.as_ref(), Some(&address));
+            }
+        };
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        self.command = Some(Box::pin(async move {
+            let Publish { reference, channel: name, event, payload, message_id } = request;
+            let id = message_id.as_deref();
+            let result = publish_as(&services.database, &identity, &channel, &event, &payload, id).await;
+            let result = result.map_err(|error| publish_error(&error));
+            Outcome::Published { reference, channel: name, result }
+        }));
+    }
+
+    fn check_publish(&self, request: &Publish) -> Result<crate::model::ChannelName, CommandError> {
+        let Channel::Messages(channel) = Channel::parse(&request.channel)? else {
+            let text = "nobody publishes to a table channel: change the table instead";
+            return Err(CommandError::new(Code::InvalidChannel, text));
+        };
+        if !self.subscriptions.has_channel(&request.channel) {
+            let text = "publishing needs a subscription to the channel: subscribe first";
+            return Err(CommandError::new(Code::NotSubscribed, text));
+        }
+        if request.payload.len() > self.services.limits.event_bytes_max {
+            let text = "the payload is larger than an event may be: send a reference instead of the content";
+            return Err(CommandError::new(Code::PayloadTooLarge, text));
+        }
+        Ok(channel)
+    }
+
+    fn access_token(&mut self, reference: Option<Reference>, token: Token) {
+        let services = Arc::clone(&self.services);
+        let listening: Vec<_> = self.subscriptions.iter().map(|(id, it)| (id, it.channel.clone())).collect();
+        self.command = Some(Box::pin(async move {
+            let result = new_identity(&services, token, listening).await;
+            Outcome::Identified { reference, result }
+        }));
+    }
+
+    pub(super) fn finish_command(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Subscribed { request, channel, result } => {
+                let begun = result.and_then(|begin| self.begin(&request, channel, *begin));
+                if let Err(error) = begun {
+                    self.refuse_subscribe(&request, &error);
+                }
+            }
+            Outcome::Published { reference, channel, result } => self.published(reference.as_ref(), channel, result),
+            Outcome::Identified { reference, result } => match result {
+                Ok(new) => self.identified(reference.as_ref(), new),
+                Err(error) => self.refuse(&error, reference.as_ref(), None),
+            },
+        }
+    }
+
+    /// Makes a subscription: its ack first, then the gap, then what the feed brings.
+    fn begin(&mut self, request: &Subscribe, channel: Channel, begin: Begin) -> Result<(), CommandError> {
+        let Begin { grant, wish, resume } = begin;
+        let columns = grant.table.as_ref().map(|table| wish.columns(table)).transpose()?;
+        let replaced = self.subscriptions.find(&request.id);
+        let subscriber = self.services.hub.subscriber_id();
+        let recovered = resume.as_ref().is_none_or(|(_, page)| page.gap.is_none());
+        let (feed, page) = match resume {
+            Some((cursor, page)) => (Feed::behind(cursor), Some(page)),
+            None => (self.feed_from_now(replaced, subscriber, &grant)?, None),
+        };
+        if let Some(replaced) = replaced {
+            self.end_subscription(replaced);
+        }
+        let address = address(request);
+        self.send_notice(&Notice::Subscribed {
+            reference: request.reference.as_ref(),
+            address: &address,
+            offset: feed.cursor(),
+            recovered,
+            table: columns.as_ref().zip(grant.table.as_ref()),
+        });
+        let gap = page.as_ref().and_then(|page| page.gap);
+        let question = Question::new(&self.identity, channel.clone());
+        let subscription = Subscription {
+            address_text: self.dialect.dialect().address(&address),
+            form: form(&grant.topic, columns),
+            watch: self.services.authorizer.watch(question, &grant, subscriber, &self.outbox),
+            address,
+            channel,
+            grant,
+            wish,
+            feed,
+            page,
+        };
+        self.subscriptions.insert(subscriber, subscription);
+        if let Some(gap) = gap {
+            self.skip(subscriber, &gap);
+        }
+        self.count_subscriptions(1);
+        Ok(())
+    }
+
+    /// A feed that begins at the hub's position, or goes on where the replaced subscription to the same topic stands:
+    /// subscribing twice must not lose what is on its way.
+    fn feed_from_now(
+        &mut self,
+        replaced: Option<SubscriberId>,
+        subscriber: SubscriberId,
+        grant: &Grant,
+    ) -> Result<Feed, CommandError> {
+        let safe = self.safe;
+        let old = replaced.and_then(|replaced| self.subscriptions.get_mut(replaced));
+        if let Some(old) = old.filter(|old| *old.topic() == grant.topic) {
+            return Ok(Feed::behind(old.feed.safe_cursor(safe)));
+        }
+        let nobody_live = !self.subscriptions.any_live();
+        let joined = self.services.hub.join(&grant.topic, subscriber, &self.outbox);
+        let position = joined.ok_or_else(CommandError::unavailable)?;
+        if nobody_live {
+            self.safe = position.begun;
+        }
+        Ok(Feed::live(position))
+    }
+
+    fn published(&mut self, reference: Option<&Reference>, channel: Arc<str>, result: Result<Published, CommandError>) {
+        match result {
+            Ok(Published { message_id, duplicate }) => {
+                self.services.metrics.publishes.inc(if duplicate { "duplicate" } else { "ok" });
+                self.send_notice(&Notice::Published { reference, message_id: &message_id, duplicate });
+            }
+            Err(error) => {
+                self.services.metrics.publishes.inc("refused");
+                let address = Address { id: Arc::clone(&channel), channel };
+                self.refuse(&error, reference, Some(&address));
+            }
+        }
+    }
+
+    fn identified(&mut self, reference: Option<&Reference>, new: NewIdentity) {
+        if !self.seat.change_user(new.identity.user.as_ref()) {
+            self.services.metrics.limits_reached.inc("connections_per_user");
+            self.closing = Some(CloseReason::Limit);
+            return;
+        }
+        self.identity = new.identity;
+        self.set_expiry();
+        self.socket.set_frame_bytes_max(self.services.limits.frame_bytes_max);
+        let identity = self.identity.clone();
+        self.send_notice(&Notice::Identified { reference, identity: &identity });
+        for (subscriber, verdict) in new.verdicts {
+            self.judged_anew(subscriber, verdict);
+        }
+    }
+
+    fn judged_anew(&mut self, subscriber: SubscriberId, verdict: Result<Arc<Grant>, GrantError>) {
+        match verdict {
+            Ok(grant) => {
+                let question = self.subscriptions.get_mut(subscriber).map(|it| it.channel.clone());
+                let Some(channel) = question else {
+                    return;
+                };
+                let question = Question::new(&self.identity, channel);
+                let watch = self.services.authorizer.watch(question, &grant, subscriber, &self.outbox);
+                if let Some(subscription) = self.subscriptions.get_mut(subscriber) {
+                    subscription.watch = watch;
+                }
+                self.regranted(subscriber, grant);
+            }
+            Err(GrantError::Refused(refusal)) => self.revoked(subscriber, &refusal),
+            // No verdict means no.
+            Err(GrantError::Unavailable(_)) => self.end_with_error(subscriber, CommandError::unavailable()),
+        }
+    }
+}
+
+impl Command {
+    fn reference(&self) -> Option<&Reference> {
+        match self {
+            Self::Subscribe(it) => it.reference.as_ref(),
+            Self::Publish(it) => it.reference.as_ref(),
+            Self::Unsubscribe { reference, .. } | Self::AccessToken { reference, .. } | Self::Ping { reference } => {
+                reference.as_ref()
+            }
+            Self::Heartbeat => None,
+        }
+    }
+}
+
+fn address(request: &Subscribe) -> Address {
+    Address { id: Arc::clone(&request.id), channel: Arc::clone(&request.channel) }
+}
+
+async fn begin(
+    services: &Services,
+    identity: &Identity,
+    channel: &Channel,
+    wish: Wish,
+    since: Option<Since>,
+) -> Result<Begin, CommandError> {
+    let grant = services.authorizer.grant(identity, channel).await.map_err(|error| grant_error(&error))?;
+    let resume = match since {
+        None => None,
+        Some(Since::After(cursor)) => Some((cursor, first_page(services, &grant, cursor).await?)),
+        Some(Since::Oldest) => Some(oldest_page(services, &grant).await?),
+    };
+    Ok(Begin { grant, wish, resume })
+}
+
+async fn first_page(services: &Services, grant: &Grant, cursor: Offset) -> Result<Page, CommandError> {
+    if let Some(page) = services.replay.recent(&grant.topic, cursor) {
+        services.metrics.replays.inc("memory");
+        return Ok(page);
+    }
+    services.metrics.replays.inc("log");
+    services.replay.page(&grant.topic, cursor).await.map_err(|error| {
+        warn!(error = error.chain(), "a replay could not begin");
+        CommandError::unavailable()
+    })
+}
+
+/// Whoever asks for the oldest events misses nothing that lies before them: the gap in front is not told.
+async fn oldest_page(services: &Services, grant: &Grant) -> Result<(Offset, Page), CommandError> {
+    let mut page = first_page(services, grant, Offset::ZERO).await?;
+    let cursor = page.gap.take().map_or(Offset::ZERO, |gap| gap.to);
+    Ok((cursor, page))
+}
+
+async fn new_identity(
+    services: &Services,
+    token: Token,
+    listening: Vec<(SubscriberId, Channel)>,
+) -> Result<NewIdentity, CommandError> {
+    let identified = services.authenticator.authenticate(Some(&token.0), SystemTime::now()).await;
+    let identity = identified.map_err(|error| auth_error(services, &error))?;
+    let mut verdicts = Vec::with_capacity(listening.len());
+    for (subscriber, channel) in listening {
+        verdicts.push((subscriber, services.authorizer.grant(&identity, &channel).await));
+    }
+    Ok(NewIdentity { identity, verdicts })
+}
+
+fn auth_error(services: &Services, error: &AuthError) -> CommandError {
+    services.metrics.auth_failures.inc(error.label());
+    let code = if *error == AuthError::Expired { Code::TokenExpired } else { Code::Unauthorized };
+    CommandError::new(code, error.to_string())
+}
+
+fn grant_error(error: &GrantError) -> CommandError {
+    match error {
+        // A table that is enabled and granted, but has policies: its owner has to know why, and it is no secret that
+        // the table is there, because the role may select from it.
+        GrantError::Refused(Refusal::Policies) => CommandError::new(
+            Code::Unauthorized,
+            "the table has row level security that decides for your role: not available in this version",
+        ),
+        GrantError::Refused(refusal) => {
+            debug!(?refusal, "subscription refused");
+            CommandError::no_such_channel()
+        }
+        GrantError::Unavailable(error) => {
+            warn!(error = error.chain(), "a subscription could not be judged");
+            CommandError::unavailable()
+        }
+    }
+}
+
+fn publish_error(error: &PublishError) -> CommandError {
+    let (code, text) = match error {
+        PublishError::Forbidden => {
+            (Code::Unauthorized, "no such channel, or your role may not publish on it: check its name and policies")
+        }
+        PublishError::BadName => {
+            (Code::InvalidMessage, "the channel or event name is not accepted: an event name has 1 to 255 bytes")
+        }
+        PublishError::BadPayload => {
+            (Code::InvalidMessage, "the payload cannot be stored: Postgres accepts neither \\u0000 nor lone surrogates")
+        }
+        PublishError::TooLarge => (
+            Code::PayloadTooLarge,
+            "the payload is larger than an event may be: send a reference instead of the content",
+        ),
+        PublishError::BadId => (Code::InvalidMessage, "message_id names another message: make a new uuid for each"),
+        PublishError::Failed(cause) => {
+            warn!(error = cause.chain(), "a policy or trigger failed: message not published");
+            (Code::InternalError, "a policy or trigger on realtime.messages failed: ask the owner of the database")
+        }
+        PublishError::Unavailable(cause) => {
+            warn!(error = cause.chain(), "a message could not be published");
+            return CommandError::unavailable();
+        }
+    };
+    CommandError::new(code, text)
+}

@@ -1,0 +1,146 @@
+//! News: the clock, the database, and rights that changed.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{Connection, subscriptions::form};
+use crate::{
+    error::{CloseReason, Code, CommandError},
+    hub::{Note, SubscriberId},
+    model::{Channel, Gap, Grant, Refusal},
+    protocol::Notice,
+};
+
+impl Connection {
+    /// Something may be due.
+    pub(super) fn tick(&mut self) {
+        let now = Instant::now();
+        let due = self.clock.due(now);
+        if due.expired {
+            return self.expire();
+        }
+        if due.leave {
+            self.closing = Some(CloseReason::Restart);
+        } else if due.dead {
+            self.closing = Some(CloseReason::Dead);
+        } else if self.socket.stalled_for(now).as_millis() >= u128::from(self.services.timing.no_progress_ms) {
+            self.services.metrics.limits_reached.inc("no_progress");
+            self.closing = Some(CloseReason::TooSlow);
+        }
+        if due.heartbeat && self.socket.has_room() {
+            let offset = self.safe_cursor();
+            self.send_notice(&Notice::Heartbeat { offset });
+        }
+        if due.ping && self.socket.has_room() {
+            self.socket.ping();
+        }
+    }
+
+    /// The token has ended: every subscription hears it, then the connection closes.
+    fn expire(&mut self) {
+        self.services.metrics.auth_failures.inc("expired");
+        for subscriber in self.subscriptions.ids() {
+            self.end_with_error(subscriber, CommandError::token_expired());
+        }
+        self.send_error(&CommandError::token_expired());
+        self.closing = Some(CloseReason::Token);
+    }
+
+    pub(super) fn take_notes(&mut self) {
+        while let Some(note) = self.outbox.pop_note() {
+            match note {
+                Note::Database { up } => {
+                    let offset = self.safe_cursor();
+                    self.send_notice(&Notice::Status { up, offset });
+                }
+                Note::Regranted { subscriber, grant } => self.regranted(subscriber, grant),
+                Note::Revoked { subscriber, refusal } => self.revoked(subscriber, &refusal),
+            }
+        }
+    }
+
+    /// The grant of a subscription may have changed.
+    pub(super) fn regranted(&mut self, subscriber: SubscriberId, grant: Arc<Grant>) {
+        let Some(subscription) = self.subscriptions.get_mut(subscriber) else {
+            return;
+        };
+        if *subscription.grant == *grant {
+            return;
+        }
+        if subscription.grant.topic != grant.topic {
+            // The name means another table now: what was subscribed to is gone.
+            return self.end_with_error(subscriber, table_dropped());
+        }
+        let columns = grant.table.as_ref().map(|table| subscription.wish.visible(table));
+        if columns.as_ref().is_some_and(crate::model::Columns::is_empty) {
+            return self.revoked(subscriber, &Refusal::Forbidden);
+        }
+        subscription.form = form(&grant.topic, columns);
+        subscription.grant = grant;
+        let address = subscription.address.clone();
+        let text = "the columns that you may read have changed: subscribe again to see which they are";
+        let error = CommandError::new(Code::SchemaChanged, text);
+        self.send_notice(&Notice::Error { error: &error, reference: None, address: Some(&address) });
+    }
+
+    /// A subscription is no longer allowed.
+    pub(super) fn revoked(&mut self, subscriber: SubscriberId, refusal: &Refusal) {
+        let Some(subscription) = self.subscriptions.get_mut(subscriber) else {
+            return;
+        };
+        self.services.metrics.revocations.inc();
+        let error = match (refusal, &subscription.channel) {
+            (Refusal::NoTable, _) => table_dropped(),
+            (Refusal::NoChannel, _) => {
+                CommandError::new(Code::ChannelDisabled, "the channel was disabled: subscribe to another one")
+            }
+            (Refusal::Policies, Channel::Table(_)) => {
+                CommandError::new(Code::Unauthorized, "row level security decides for your role on this table now")
+            }
+            _ => CommandError::new(Code::Unauthorized, "you may no longer listen to this channel: ask for the right"),
+        };
+        self.end_with_error(subscriber, error);
+        if *refusal == Refusal::NoRole {
+            self.closing = Some(CloseReason::RightsGone);
+        }
+    }
+
+    /// Ends a subscription, telling the client why.
+    pub(super) fn end_with_error(&mut self, subscriber: SubscriberId, error: CommandError) {
+        if let Some(subscription) = self.end_subscription(subscriber) {
+            let error = error.ending();
+            self.send_notice(&Notice::Error { error: &error, reference: None, address: Some(&subscription.address) });
+        }
+    }
+
+    /// Ends a subscription without a word.
+    pub(super) fn end_subscription(&mut self, subscriber: SubscriberId) -> Option<super::subscriptions::Subscription> {
+        let subscription = self.subscriptions.remove(subscriber)?;
+        self.services.hub.leave(subscription.topic(), subscriber);
+        self.count_subscriptions(-1);
+        Some(subscription)
+    }
+
+    pub(super) fn drop_subscriptions(&mut self) {
+        for subscriber in self.subscriptions.ids() {
+            self.end_subscription(subscriber);
+        }
+    }
+
+    pub(super) fn count_subscriptions(&self, change: i64) {
+        let metrics = &self.services.metrics;
+        metrics.subscriptions.inc_by(change);
+        metrics.channels.set(i64::try_from(self.services.hub.channels()).unwrap_or(i64::MAX));
+    }
+
+    /// A subscription begins behind a gap.
+    pub(super) fn skip(&mut self, subscriber: SubscriberId, gap: &Gap) {
+        if let Some(subscription) = self.subscriptions.get_mut(subscriber) {
+            subscription.feed.skipped(gap.to);
+            self.send_gap(subscriber, gap);
+        }
+    }
+}
+
+fn table_dropped() -> CommandError {
+    CommandError::new(Code::TableDropped, "the table is gone, renamed or no longer enabled: subscribe to its new name")
+}

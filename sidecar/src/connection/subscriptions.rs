@@ -1,0 +1,213 @@
+//! What a connection listens to.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::feed::Feed;
+use crate::{
+    auth::Watch,
+    error::CommandError,
+    hub::{Page, SubscriberId},
+    model::{Channel, Columns, Event, EventKind, Grant, Op, TableGrant, Topic},
+    protocol::{Address, Form, Published},
+};
+
+/// All subscriptions of a connection.
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    by_subscriber: BTreeMap<SubscriberId, Subscription>,
+    by_id: BTreeMap<Arc<str>, SubscriberId>,
+    /// How many are not live: the usual connection has none, and then nothing is searched for.
+    replaying: usize,
+}
+
+/// One subscription.
+pub(super) struct Subscription {
+    pub(super) address: Address,
+    /// The address as the dialect writes it into frames.
+    pub(super) address_text: Box<str>,
+    pub(super) channel: Channel,
+    pub(super) grant: Arc<Grant>,
+    pub(super) form: Form,
+    pub(super) wish: Wish,
+    pub(super) feed: Feed,
+    /// What is being sent while the feed is not live.
+    pub(super) page: Option<Page>,
+    /// Keeps the grant under watch.
+    pub(super) watch: Watch,
+}
+
+/// What a client wants of a channel, beside everything that it may see.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wish {
+    pub(super) events: Option<Events>,
+    pub(super) columns: Option<Vec<String>>,
+    pub(super) numbers_as_text: bool,
+}
+
+/// Which events a client wants.
+#[derive(Clone, Debug)]
+pub(super) enum Events {
+    Operations(Vec<Op>),
+    Names(Vec<String>),
+}
+
+impl Wish {
+    /// Reads what a client asked for on a channel.
+    pub(super) fn parse(
+        channel: &Channel,
+        events: Option<Vec<String>>,
+        columns: Option<Vec<String>>,
+        numbers_as_text: bool,
+    ) -> Result<Self, CommandError> {
+        if columns.is_some() && matches!(channel, Channel::Messages(_)) {
+            return Err(CommandError::invalid("columns are for table channels: leave them out"));
+        }
+        let events = events.map(|words| match channel {
+            Channel::Table(_) => operations(&words),
+            Channel::Messages(_) => Ok(Events::Names(words)),
+        });
+        Ok(Self { events: events.transpose()?, columns, numbers_as_text })
+    }
+
+    /// The columns that come of a table.
+    ///
+    /// # Errors
+    ///
+    /// When a column is asked for that cannot be read: the client is mistaken about the table.
+    pub(super) fn columns(&self, grant: &TableGrant) -> Result<Columns, CommandError> {
+        const REMEDY: &str = "columns has a name that this table does not show you: the ack without columns lists them";
+        let shown = match &self.columns {
+            Some(wanted) if wanted.is_empty() || wanted.iter().any(|name| !grant.columns.contains(name)) => {
+                return Err(CommandError::invalid(REMEDY));
+            }
+            Some(_) | None => self.visible(grant),
+        };
+        Ok(shown)
+    }
+
+    /// As [`Wish::columns`], leaving out what can no longer be read.
+    pub(super) fn visible(&self, grant: &TableGrant) -> Columns {
+        let shown = match &self.columns {
+            Some(wanted) => grant.columns.intersect(|name| wanted.iter().any(|it| it == name)),
+            None => grant.columns.clone(),
+        };
+        if !self.numbers_as_text {
+            return shown;
+        }
+        shown.with_quoted(|name| grant.types.iter().any(|(it, kind)| &**it == name && is_wide_number(kind)))
+    }
+
+    /// Whether an event is wanted.
+    fn wants(&self, event: &Event) -> bool {
+        match (&self.events, &event.kind) {
+            (None, _) | (_, EventKind::Unjudged(_)) => true,
+            (Some(Events::Operations(wanted)), EventKind::Row(change)) => wanted.contains(&change.op),
+            (Some(Events::Operations(wanted)), EventKind::Truncate(_)) => wanted.contains(&Op::Truncate),
+            (Some(Events::Names(wanted)), EventKind::Message(message)) => {
+                wanted.iter().any(|name| **name == *message.event)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn operations(words: &[String]) -> Result<Events, CommandError> {
+    let parse = |word: &String| Op::parse(&word.to_ascii_uppercase());
+    let operations: Option<Vec<Op>> = words.iter().map(parse).collect();
+    operations
+        .map(Events::Operations)
+        .ok_or_else(|| CommandError::invalid("events of a table are INSERT, UPDATE, DELETE, TRUNCATE or *"))
+}
+
+/// Numbers that a double cannot hold exactly.
+fn is_wide_number(kind: &str) -> bool {
+    kind == "bigint" || kind.starts_with("numeric") && !kind.ends_with("[]")
+}
+
+impl Subscription {
+    /// What it listens to.
+    pub(super) fn topic(&self) -> &Topic {
+        &self.grant.topic
+    }
+
+    /// The event as this subscription gets it.
+    pub(super) fn frame(&self, event: &Published, dialect: crate::protocol::DialectId) -> Option<String> {
+        if !self.wish.wants(event.event()) {
+            return None;
+        }
+        Some(event.body(dialect, &self.form)?.frame(&self.address_text))
+    }
+}
+
+/// The form of a grant's events.
+pub(super) fn form(topic: &Topic, columns: Option<Columns>) -> Form {
+    match (topic, columns) {
+        (Topic::Table(relation), Some(columns)) => Form::Table { relation: *relation, columns },
+        _ => Form::Message,
+    }
+}
+
+impl Subscriptions {
+    pub(super) fn len(&self) -> usize {
+        self.by_subscriber.len()
+    }
+
+    pub(super) fn insert(&mut self, subscriber: SubscriberId, subscription: Subscription) {
+        self.by_id.insert(Arc::clone(&subscription.address.id), subscriber);
+        self.by_subscriber.insert(subscriber, subscription);
+        self.recount();
+    }
+
+    pub(super) fn remove(&mut self, subscriber: SubscriberId) -> Option<Subscription> {
+        let subscription = self.by_subscriber.remove(&subscriber)?;
+        self.by_id.remove(&subscription.address.id);
+        self.recount();
+        Some(subscription)
+    }
+
+    pub(super) fn get_mut(&mut self, subscriber: SubscriberId) -> Option<&mut Subscription> {
+        self.by_subscriber.get_mut(&subscriber)
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<SubscriberId> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(super) fn has_channel(&self, channel: &str) -> bool {
+        self.by_subscriber.values().any(|it| &*it.address.channel == channel)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SubscriberId, &Subscription)> {
+        self.by_subscriber.iter().map(|(&subscriber, it)| (subscriber, it))
+    }
+
+    pub(super) fn ids(&self) -> Vec<SubscriberId> {
+        self.by_subscriber.keys().copied().collect()
+    }
+
+    /// To be called when a feed changed its phase.
+    pub(super) fn recount(&mut self) {
+        self.replaying = self.by_subscriber.values().filter(|it| !it.feed.is_live()).count();
+    }
+
+    pub(super) fn any_replaying(&self) -> bool {
+        self.replaying > 0
+    }
+
+    pub(super) fn any_live(&self) -> bool {
+        self.replaying < self.by_subscriber.len()
+    }
+
+    pub(super) fn any_closing(&self) -> bool {
+        self.any_replaying() && self.by_subscriber.values().any(|it| it.feed.is_closing())
+    }
+
+    /// The replaying subscription after `last`, going round.
+    pub(super) fn next_replaying(&self, last: Option<SubscriberId>) -> Option<SubscriberId> {
+        if !self.any_replaying() {
+            return None;
+        }
+        let replaying = || self.iter().filter(|(_, it)| !it.feed.is_live()).map(|(subscriber, _)| subscriber);
+        replaying().find(|&subscriber| last.is_none_or(|last| subscriber > last)).or_else(|| replaying().next())
+    }
+}

@@ -1,0 +1,108 @@
+//! Asking the database whether somebody may listen.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_postgres::{Row, types::Type};
+
+use super::{Database, Error, call::query};
+use crate::model::{Channel, Columns, Grant, Identity, Refusal, TableGrant, Topic};
+
+/// A policy that takes longer denies.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+const MAY_SUBSCRIBE: &str = "select j.allowed, j.reason, j.relation, j.columns, j.types, j.key \
+     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) \
+          with ordinality q(role, claims, channel, schema_name, table_name, n) \
+     cross join lateral realtime.may_subscribe(q.role, q.claims, q.channel, q.schema_name, q.table_name) j \
+     order by q.n";
+
+/// A question: may this identity listen to this channel?
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// The role to assume.
+    pub role: Arc<str>,
+    /// The claims that policies read.
+    pub claims: Arc<str>,
+    /// The channel.
+    pub channel: Channel,
+}
+
+/// The answer to a question.
+pub type Answer = Result<Arc<Grant>, Refusal>;
+
+impl Question {
+    /// Whether `identity` may listen to `channel`.
+    #[must_use]
+    pub fn new(identity: &Identity, channel: Channel) -> Self {
+        Self { role: Arc::clone(&identity.role), claims: Arc::clone(&identity.claims), channel }
+    }
+}
+
+/// Asks several questions at once; the answers come in the same order.
+///
+/// # Errors
+///
+/// When there is no answer, or a policy of one of them failed: then each is to be asked alone.
+pub async fn may_subscribe(database: &Database, questions: &[Question]) -> Result<Vec<Answer>, Error> {
+    let roles: Vec<&str> = questions.iter().map(|it| &*it.role).collect();
+    let claims: Vec<&str> = questions.iter().map(|it| &*it.claims).collect();
+    let channels: Vec<&str> = questions.iter().map(|it| it.channel.name().as_str()).collect();
+    let tables: Vec<_> = questions.iter().map(|it| table(&it.channel)).collect();
+    let schema_names: Vec<Option<&str>> = tables.iter().map(|it| it.map(|(schema, _)| schema)).collect();
+    let table_names: Vec<Option<&str>> = tables.iter().map(|it| it.map(|(_, table)| table)).collect();
+    let parameters: [super::call::Parameter<'_>; 5] = [
+        (&roles, Type::TEXT_ARRAY),
+        (&claims, Type::TEXT_ARRAY),
+        (&channels, Type::TEXT_ARRAY),
+        (&schema_names, Type::TEXT_ARRAY),
+        (&table_names, Type::TEXT_ARRAY),
+    ];
+    let rows = query(database, DEADLINE, MAY_SUBSCRIBE, &parameters).await?;
+    if rows.len() != questions.len() {
+        return Err(Error::NoRow);
+    }
+    rows.iter().zip(questions).map(|(row, question)| answer(row, &question.channel)).collect()
+}
+
+fn table(channel: &Channel) -> Option<(&str, &str)> {
+    match channel {
+        Channel::Table(name) => Some((&name.schema, &name.table)),
+        Channel::Messages(_) => None,
+    }
+}
+
+fn answer(row: &Row, channel: &Channel) -> Result<Answer, Error> {
+    if row.try_get::<_, Option<bool>>(0)? != Some(true) {
+        return Ok(Err(refusal(row.try_get::<_, Option<&str>>(1)?.unwrap_or_default(), channel)));
+    }
+    let grant = match channel {
+        Channel::Messages(name) => Grant { topic: Topic::Channel(name.clone()), table: None },
+        Channel::Table(_) => {
+            let relation: Option<u32> = row.try_get(2)?;
+            Grant { topic: Topic::Table(relation.ok_or(Error::NoRow)?), table: Some(table_grant(row)?) }
+        }
+    };
+    Ok(Ok(Arc::new(grant)))
+}
+
+fn refusal(reason: &str, channel: &Channel) -> Refusal {
+    match (reason, channel) {
+        ("no_table" | "not_enabled", _) => Refusal::NoTable,
+        ("no_channel", _) => Refusal::NoChannel,
+        ("policies", Channel::Table(_)) => Refusal::Policies,
+        ("no_role" | "role_not_granted", _) => Refusal::NoRole,
+        _ => Refusal::Forbidden,
+    }
+}
+
+fn table_grant(row: &Row) -> Result<TableGrant, Error> {
+    let names: Vec<Arc<str>> = list(row, 3)?.unwrap_or_default();
+    let types: Vec<Arc<str>> = list(row, 4)?.unwrap_or_default();
+    let columns = Columns::new(names.iter().cloned());
+    let key = list(row, 5)?.filter(|key| !key.is_empty() && key.iter().all(|name| columns.contains(name)));
+    Ok(TableGrant { columns, types: names.into_iter().zip(types).collect(), key: key.map(Arc::from) })
+}
+
+fn list(row: &Row, index: usize) -> Result<Option<Vec<Arc<str>>>, Error> {
+    Ok(row.try_get::<_, Option<Vec<&str>>>(index)?.map(|list| list.into_iter().map(Arc::from).collect()))
+}

@@ -1,0 +1,246 @@
+//! The one reader of the log: wakes up, reads on from its cursor, hands batches to the hub.
+//!
+//! A bell only says "look now": losing one costs at most the poll interval. Without a worker in the database the reader
+//! also ticks, fast while there is traffic. What cannot be read is asked for again, for ever, and never skipped.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    config::Timing,
+    hub::{Batch, Hub},
+    metrics::Metrics,
+    model::{Event, EventKind, Offset},
+    postgres::{
+        Backoff, Client, Database, Error,
+        log::{self, CONTRACT_VERSIONS, Query, Read, ReadError},
+    },
+};
+
+/// What is read at once.
+const EVENTS_MAX: usize = 1000;
+const BYTES_MAX: usize = 1 << 20;
+/// How often it is asked who ticks.
+const STATUS_EVERY: Duration = Duration::from_secs(2);
+/// After an event it is expected for this long that more come.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+
+/// The reader.
+pub struct Reader {
+    database: Arc<Database>,
+    hub: Arc<Hub>,
+    bell: Arc<Notify>,
+    metrics: Arc<Metrics>,
+    timing: Timing,
+    backoff: Backoff,
+    cursor: Option<Offset>,
+    busy_until: Instant,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("the extension speaks contract {0}, this sidecar speaks {CONTRACT_VERSIONS:?}: install versions that fit")]
+    Contract(i32),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl From<Error> for SessionError {
+    fn from(error: Error) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+impl Reader {
+    /// Reads for this hub; `bell` rings when there may be something.
+    #[must_use]
+    pub fn new(
+        database: Arc<Database>,
+        hub: Arc<Hub>,
+        bell: Arc<Notify>,
+        metrics: Arc<Metrics>,
+        timing: Timing,
+        backoff: Backoff,
+    ) -> Self {
+        Self { database, hub, bell, metrics, timing, backoff, cursor: None, busy_until: Instant::now() }
+    }
+
+    /// Reads until `stop` fires.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let result = tokio::select! {
+                () = stop.cancelled() => return,
+                result = self.session() => result,
+            };
+            if let Err(error) = result {
+                self.report(&error);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.backoff.next_wait()) => (),
+            }
+        }
+    }
+
+    fn report(&self, problem: &SessionError) {
+        self.hub.set_database(false);
+        self.metrics.database_up.set(0);
+        self.metrics.reconnects.inc("reader");
+        match problem {
+            SessionError::Read(ReadError::Postgres(lost)) => warn!(error = lost.chain(), "the log cannot be read now"),
+            SessionError::Read(broken) => {
+                self.metrics.read_errors.inc();
+                error!(error = broken.chain(), "delivery stands still until the log can be read as it was announced");
+            }
+            SessionError::Contract(_) => error!(error = %problem, "delivery stands still"),
+        }
+    }
+
+    /// Reads over one connection until something fails.
+    async fn session(&mut self) -> Result<(), SessionError> {
+        let client = self.database.client().await?;
+        let result = self.follow(&client).await;
+        // Whatever failed, nobody can say what state the connection is in.
+        Database::discard(client);
+        result
+    }
+
+    async fn follow(&mut self, client: &Client) -> Result<(), SessionError> {
+        let version = log::contract_version(client).await?;
+        if !CONTRACT_VERSIONS.contains(&version) {
+            return Err(SessionError::Contract(version));
+        }
+        let mut has_worker = log::start_worker(client).await?;
+        // The first tick ever writes the marker that everything begins at.
+        self.tick(client).await?;
+        let cursor = match self.cursor {
+            Some(cursor) => cursor,
+            None => self.begin(client).await?,
+        };
+        info!(offset = %cursor, has_worker, "reading the log");
+        self.caught_up(has_worker);
+        let mut status_at = Instant::now() + STATUS_EVERY;
+        loop {
+            if !has_worker {
+                self.tick(client).await?;
+            }
+            self.read_all(client).await?;
+            self.backoff.reset();
+            if Instant::now() >= status_at {
+                has_worker = self.status(client).await?;
+                status_at = Instant::now() + STATUS_EVERY;
+            }
+            self.wait(has_worker).await;
+        }
+    }
+
+    async fn begin(&mut self, client: &Client) -> Result<Offset, SessionError> {
+        let head = log::head(client).await?;
+        self.cursor = Some(head);
+        self.hub.start(head);
+        Ok(head)
+    }
+
+    fn caught_up(&self, has_worker: bool) {
+        self.metrics.database_up.set(1);
+        self.metrics.caught_up.set(1);
+        self.metrics.worker_up.set(i64::from(has_worker));
+        self.hub.set_database(true);
+    }
+
+    async fn tick(&self, client: &Client) -> Result<(), Error> {
+        if log::tick(client).await? {
+            self.metrics.ticks.inc();
+            log::ring(client).await?;
+        }
+        Ok(())
+    }
+
+    /// Who ticks from now on. A worker that went is started again, when there is room for one.
+    async fn status(&self, client: &Client) -> Result<bool, Error> {
+        let status = log::status(client).await?;
+        let has_worker = status.has_worker || log::start_worker(client).await?;
+        if !has_worker {
+            self.metrics.worker_up.set(0);
+        } else if self.metrics.worker_up.set(1) == 0 {
+            info!("a worker in the database makes commits readable from now on");
+        }
+        Ok(has_worker)
+    }
+
+    async fn read_all(&mut self, client: &Client) -> Result<(), ReadError> {
+        loop {
+            let Some(after) = self.cursor else {
+                return Ok(());
+            };
+            let started = Instant::now();
+            let query = Query { after, events_max: EVENTS_MAX, bytes_max: BYTES_MAX, topic: None };
+            let read = match log::read(client, query).await {
+                Err(ReadError::Moved) => continue,
+                read => read?,
+            };
+            self.metrics.read_seconds.observe(started.elapsed().as_secs_f64());
+            let at_end = read.until >= read.head;
+            self.deliver(after, read);
+            if at_end {
+                return Ok(());
+            }
+        }
+    }
+
+    fn deliver(&mut self, mut after: Offset, read: Read) {
+        if let Some(gap) = read.gap {
+            warn!(reason = gap.reason.as_str(), from = %gap.from, to = %gap.to, "a part of the log cannot be had");
+            self.hub.publish_break(gap);
+            after = gap.to;
+        }
+        self.count(&read.events);
+        self.metrics.head_offset.set(read.head.get());
+        if !read.events.is_empty() {
+            self.busy_until = Instant::now() + BUSY_FOR;
+        }
+        let until = read.until;
+        if until != after || !read.events.is_empty() {
+            self.hub.publish(Batch { after, events: read.events, until });
+        }
+        self.cursor = Some(until);
+        self.metrics.cursor_offset.set(until.get());
+        self.metrics.recent_bytes.set(i64::try_from(self.hub.recent_bytes()).unwrap_or(i64::MAX));
+    }
+
+    fn count(&self, events: &[Event]) {
+        for event in events {
+            self.metrics.events_read.inc(word(&event.kind));
+        }
+        if let Some(newest) = events.last() {
+            let age = SystemTime::now().duration_since(newest.at.0).unwrap_or_default();
+            self.metrics.lag_seconds.set(age.as_secs_f64());
+        }
+    }
+
+    async fn wait(&self, has_worker: bool) {
+        let busy = !has_worker && Instant::now() < self.busy_until;
+        let interval = if busy { self.timing.busy_tick_ms } else { self.timing.poll_ms };
+        tokio::select! {
+            () = self.bell.notified() => (),
+            () = tokio::time::sleep(Duration::from_millis(interval)) => (),
+        }
+    }
+}
+
+fn word(kind: &EventKind) -> &'static str {
+    match kind {
+        EventKind::Row(change) => change.op.as_str(),
+        EventKind::Truncate(_) => "TRUNCATE",
+        EventKind::Message(_) => "MESSAGE",
+        EventKind::Unjudged(_) => "GAP",
+        EventKind::Nothing => "NOTHING",
+    }
+}

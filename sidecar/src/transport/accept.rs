@@ -1,0 +1,133 @@
+//! The accept loop: HTTP/1 with small limits, then whatever the router does with the request.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tower_service::Service;
+use tracing::{debug, warn};
+
+use super::opening::Peer;
+use crate::{config::Config, tasks::Tasks};
+
+/// Requests that are being read or answered at the same time; WebSockets are counted elsewhere.
+const REQUESTS_MAX: usize = 2048;
+/// How long to wait when the system has no more files, so that others can close some.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A bound address.
+pub struct Listener {
+    listener: TcpListener,
+    limits: ListenerLimits,
+}
+
+/// What a request may be.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerLimits {
+    /// Bytes of its head.
+    pub head_bytes_max: usize,
+    /// Number of its headers.
+    pub headers_max: usize,
+    /// How long its head may take.
+    pub head_deadline: Duration,
+}
+
+impl ListenerLimits {
+    /// The limits of the configuration.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self {
+            head_bytes_max: config.limits.handshake_bytes_max,
+            headers_max: config.limits.handshake_headers_max,
+            head_deadline: Duration::from_millis(config.timing.handshake_ms),
+        }
+    }
+}
+
+impl Listener {
+    /// Binds an address.
+    ///
+    /// # Errors
+    ///
+    /// When it is taken or not of this machine.
+    pub async fn bind(address: SocketAddr, limits: ListenerLimits) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, limits })
+    }
+
+    /// The address, with the port that was found when none was asked for.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not know.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts until the tasks are asked to stop.
+    pub async fn run(self, router: Router, tasks: Tasks) {
+        let stop = tasks.stopping();
+        let room = Arc::new(Semaphore::new(REQUESTS_MAX));
+        loop {
+            let permit = tokio::select! {
+                () = stop.cancelled() => return,
+                permit = Arc::clone(&room).acquire_owned() => permit,
+            };
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match (accepted, permit) {
+                (Ok((stream, peer)), Ok(permit)) => {
+                    tasks.spawn(serve(stream, peer, router.clone(), self.limits, tasks.clone(), permit));
+                }
+                (Err(error), _) => {
+                    warn!(%error, "no connection can be accepted now");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+                // The semaphore is never closed.
+                (_, Err(_)) => return,
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: ListenerLimits,
+    tasks: Tasks,
+    _permit: OwnedSemaphorePermit,
+) {
+    // Frames are small and want to be sent at once.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "the socket is gone already");
+        return;
+    }
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        let mut router = router.clone();
+        async move { Ok::<_, Infallible>(router.call(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head_deadline).max_headers(limits.headers_max);
+    builder.max_buf_size(limits.head_bytes_max);
+    let connection = builder.serve_connection(TokioIo::new(stream), answer).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let stop = tasks.stopping();
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        debug!(peer = %peer, %error, "a request ended early");
+    }
+}
