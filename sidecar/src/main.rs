@@ -1,2 +1,219 @@
-//! The sidecar.
-fn main() {}
+//! Arguments, settings, logging, then one command and its exit code.
+
+mod cli;
+
+use std::{process::ExitCode, time::SystemTime};
+
+use clap::Parser;
+use realtime_sidecar::{
+    app::App,
+    auth::{self, Authenticator},
+    check::{self, Report, Severity},
+    config::{Config, Faults, Sources},
+    postgres::Database,
+    tail::{TailOptions, tail},
+    telemetry,
+};
+use secrecy::SecretString;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use cli::{Cli, Command, TailArgs, TokenArgs};
+
+/// Something else went wrong.
+const FAILURE: u8 = 1;
+/// The command line cannot be read (EX_USAGE).
+const USAGE: u8 = 64;
+/// The database cannot be reached (EX_UNAVAILABLE).
+const UNAVAILABLE: u8 = 69;
+/// Settings, rights or versions have to be mended first (EX_CONFIG).
+const CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // The text goes to where it can be read: help to stdout, errors to stderr. If neither takes it, nobody asks.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let sources = cli.settings.sources();
+    let code = match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => in_runtime(|| serve(sources)),
+        Command::Check => in_runtime(|| check(sources)),
+        Command::Token(args) => token(&sources, args),
+        Command::Tail(args) => in_runtime(|| follow(args)),
+    };
+    ExitCode::from(code)
+}
+
+fn in_runtime<F: Future<Output = u8>>(command: impl FnOnce() -> F) -> u8 {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command()),
+        Err(error) => complain(&format!("the runtime cannot start: {error}"), FAILURE),
+    }
+}
+
+/// Tells a person on stderr; for what happens before or without logging.
+fn complain(text: &str, code: u8) -> u8 {
+    eprintln!("realtime-sidecar: {text}");
+    code
+}
+
+fn complain_all(faults: &Faults) -> u8 {
+    for fault in &faults.0 {
+        complain(&fault.to_string(), CONFIG);
+    }
+    CONFIG
+}
+
+async fn serve(sources: Sources) -> u8 {
+    let config = match Config::load(&sources) {
+        Ok(config) => config,
+        Err(faults) => return complain_all(&faults),
+    };
+    if let Err(error) = telemetry::start(&config.log) {
+        return complain(&format!("logging cannot start: {error}"), FAILURE);
+    }
+    config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    match run(config).await {
+        Ok(()) => 0,
+        Err((text, code)) => {
+            error!("{text}");
+            code
+        }
+    }
+}
+
+/// Serves, and refuses to go on as soon as the database turns out to be wrong.
+async fn run(config: Config) -> Result<(), (String, u8)> {
+    let examined = Database::new(&config.database).map_err(|error| (error.chain(), CONFIG))?;
+    let app = App::build(config.clone()).await.map_err(|error| (chain(&error), CONFIG))?;
+    let stop = CancellationToken::new();
+    let guard = async {
+        let judged = check::guard(&config, &examined, stop.clone()).await;
+        if judged.is_err() {
+            stop.cancel();
+        }
+        judged
+    };
+    let signals = Signals::catch().map_err(|error| (format!("signals cannot be caught: {error}"), FAILURE))?;
+    let ((), judged) = tokio::select! {
+        ended = async { tokio::join!(app.run(stop.clone()), guard) } => ended,
+        () = signals.stop(&stop) => return Err(("stopped at once, by a second signal".to_owned(), FAILURE)),
+    };
+    judged.map_err(|refusal| (refusal.to_string(), CONFIG))?;
+    info!("stopped");
+    Ok(())
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+        }
+    }
+
+    /// The first signal asks to stop; returns at the second, which does not ask.
+    async fn stop(mut self, stop: &CancellationToken) {
+        self.next().await;
+        info!("stopping; a second signal stops at once");
+        stop.cancel();
+        self.next().await;
+    }
+}
+
+async fn check(sources: Sources) -> u8 {
+    let config = match Config::load(&sources) {
+        Ok(config) => config,
+        Err(faults) => return complain_all(&faults),
+    };
+    let database = match Database::new(&config.database) {
+        Ok(database) => database,
+        Err(error) => return complain(&error.chain(), CONFIG),
+    };
+    let keys = Authenticator::new(&config.auth);
+    let report = check::examine(&config, &database).await;
+    tell(&config, &report);
+    if let Err(error) = keys {
+        println!("fault: {}", chain(&error));
+        return CONFIG;
+    }
+    match report.worst() {
+        None | Some(Severity::Warning) => 0,
+        Some(Severity::Unreachable) => UNAVAILABLE,
+        Some(Severity::Fault) => CONFIG,
+    }
+}
+
+fn tell(config: &Config, report: &Report) {
+    println!("ok: settings are complete");
+    config.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+    report.good.iter().for_each(|good| println!("ok: {good}"));
+    report.findings.iter().for_each(|finding| println!("{finding}"));
+}
+
+fn token(sources: &Sources, args: TokenArgs) -> u8 {
+    let settings = match Config::load_auth(sources) {
+        Ok(settings) => settings,
+        Err(faults) => return complain_all(&faults),
+    };
+    match auth::mint(&settings, args.into(), SystemTime::now()) {
+        Ok(token) => {
+            println!("{token}");
+            0
+        }
+        Err(error) => complain(&chain(&error), CONFIG),
+    }
+}
+
+async fn follow(args: TailArgs) -> u8 {
+    let token = args.token.or_else(|| std::env::var("REALTIME_TOKEN").ok()).filter(|token| !token.is_empty());
+    let options = TailOptions {
+        url: args.url,
+        channel: args.channel,
+        token: token.map(SecretString::from),
+        since: args.since,
+        count: args.count,
+    };
+    let signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return complain(&format!("signals cannot be caught: {error}"), FAILURE),
+    };
+    let (stop, mut out) = (CancellationToken::new(), std::io::stdout());
+    let followed = tokio::select! {
+        followed = tail(&options, &mut out, stop.clone()) => followed,
+        () = signals.stop(&stop) => Ok(()),
+    };
+    match followed {
+        Ok(()) => 0,
+        Err(error) => complain(&chain(&error), FAILURE),
+    }
+}
+
+/// An error and its causes in one line; a cause that the text already tells is not told twice.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let told = inner.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = inner.source();
+    }
+    text
+}
