@@ -97,6 +97,23 @@ pub fn sidecar(profile: Profile) -> Result<PathBuf, BuildError> {
     Ok(sidecar_program(profile))
 }
 
+/// Builds both at the same time: each ends with one long step that keeps a single core busy. Returns the library and the
+/// program.
+///
+/// # Errors
+///
+/// When either fails; the other is still built to its end.
+pub fn both(version: Version, profile: Profile) -> Result<(PathBuf, PathBuf), BuildError> {
+    // Fetched before the two start, which would fetch it twice.
+    version.installation()?;
+    let (library, program) = std::thread::scope(|scope| {
+        let library = scope.spawn(|| extension(version, profile));
+        let program = sidecar(profile);
+        (library.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), program)
+    });
+    Ok((library?, program?))
+}
+
 fn cargo(profile: Profile, words: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace::root()).args(words);

@@ -31,8 +31,8 @@ pub(crate) fn execute(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 fn build_all(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    build_extension(arguments)?;
-    println!("{}", build::sidecar(arguments.profile)?.display());
+    let (library, program) = build::both(arguments.version(), arguments.profile)?;
+    println!("{}\n{}", library.display(), program.display());
     println!("{}", script::write()?.display());
     Ok(())
 }

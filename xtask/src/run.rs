@@ -76,10 +76,10 @@ pub enum RunError {
 pub fn run() -> Result<(), RunError> {
     let existing = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
     println!("building (the first time takes some minutes) ...");
-    let program = build::sidecar(PROFILE)?;
-    if existing.is_none() {
-        build::extension(Version::V15, PROFILE)?;
-    }
+    let program = match existing {
+        Some(_) => build::sidecar(PROFILE)?,
+        None => build::both(Version::V15, PROFILE)?.1,
+    };
     let folder = log_folder()?;
     let _only = only_one(&folder)?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD]).map_err(access(&folder))?;
