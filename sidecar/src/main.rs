@@ -78,7 +78,8 @@ async fn serve(sources: Sources) -> u8 {
         return complain(&format!("logging cannot start: {error}"), FAILURE);
     }
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
-    match run(config).await {
+    // Boxed, because everything that is awaited below lies in it.
+    match Box::pin(run(config)).await {
         Ok(()) => 0,
         Err((text, code)) => {
             error!("{text}");
