@@ -24,8 +24,12 @@ pub(crate) unsafe fn build(element: Element, datums: &mut [pg_sys::Datum]) -> pg
     // SAFETY: the datums are of the element's type; the array copies them.
     unsafe {
         let array = pg_sys::construct_array(
-            datums.as_mut_ptr(), i32::try_from(datums.len()).unwrap_or(0), element.oid,
-            i32::from(element.length), element.by_value, element.align as std::ffi::c_char,
+            datums.as_mut_ptr(),
+            i32::try_from(datums.len()).unwrap_or(0),
+            element.oid,
+            i32::from(element.length),
+            element.by_value,
+            element.align as std::ffi::c_char,
         );
         pg_sys::Datum::from(array)
     }
@@ -36,7 +40,8 @@ pub(crate) unsafe fn text(bytes: &[u8]) -> pg_sys::Datum {
     // SAFETY: the length is that of the slice.
     unsafe {
         pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(
-            bytes.as_ptr().cast(), i32::try_from(bytes.len()).unwrap_or(0),
+            bytes.as_ptr().cast(),
+            i32::try_from(bytes.len()).unwrap_or(0),
         ))
     }
 }
@@ -48,8 +53,14 @@ pub(crate) unsafe fn elements(element: Element, array: pg_sys::Datum) -> Vec<pg_
         let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
         let (mut datums, mut nulls, mut n) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
         pg_sys::deconstruct_array(
-            array, element.oid, i32::from(element.length), element.by_value,
-            element.align as std::ffi::c_char, &mut datums, &mut nulls, &mut n,
+            array,
+            element.oid,
+            i32::from(element.length),
+            element.by_value,
+            element.align as std::ffi::c_char,
+            &mut datums,
+            &mut nulls,
+            &mut n,
         );
         std::slice::from_raw_parts(datums, usize::try_from(n).unwrap_or(0)).to_vec()
     }

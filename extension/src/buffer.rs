@@ -121,9 +121,17 @@ impl Buffer {
             id
         });
         self.entries.push(Entry {
-            subtransaction, seq: 0, layout, old, new, start,
-            op: change.op, flags: change.flags, message_id: change.message_id,
-            old_tid: change.old_tid, new_tid: change.new_tid,
+            subtransaction,
+            seq: 0,
+            layout,
+            old,
+            new,
+            start,
+            op: change.op,
+            flags: change.flags,
+            message_id: change.message_id,
+            old_tid: change.old_tid,
+            new_tid: change.new_tid,
         });
     }
 
@@ -141,10 +149,9 @@ impl Buffer {
         // SAFETY: inside a transaction.
         unsafe {
             let waiting = self.entries.iter().filter(|e| e.seq == 0).count();
-            let mut next = self.places(waiting);
-            for entry in self.entries.iter_mut().filter(|e| e.seq == 0) {
-                entry.seq = next;
-                next += 1;
+            let places = self.places(waiting)..;
+            for (place, entry) in places.zip(self.entries.iter_mut().filter(|e| e.seq == 0)) {
+                entry.seq = place;
             }
         }
     }
@@ -172,7 +179,12 @@ unsafe fn spill(subtransaction: pg_sys::SubTransactionId) {
         let own = buffer.entries.split_off(from);
         buffer.spilled = true;
         buffer.give_places();
-        let mut early = Buffer { entries: own, bytes: std::mem::take(&mut buffer.bytes), next_seq: buffer.next_seq, ..Buffer::default() };
+        let mut early = Buffer {
+            entries: own,
+            bytes: std::mem::take(&mut buffer.bytes),
+            next_seq: buffer.next_seq,
+            ..Buffer::default()
+        };
         std::mem::swap(&mut early.layouts, &mut buffer.layouts);
         write_out(&mut early);
         buffer.next_seq = early.next_seq;
@@ -187,15 +199,13 @@ unsafe fn spill(subtransaction: pg_sys::SubTransactionId) {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
-    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE, XACT_EVENT_PREPARE};
+    use pg_sys::XactEvent::{
+        XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE, XACT_EVENT_PREPARE,
+    };
     match event {
         // SAFETY: still inside the transaction; user code cannot run any more.
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => unsafe { before_commit() },
-        XACT_EVENT_COMMIT => {
-            if WRITTEN.replace(false) {
-                wake::worker();
-            }
-        }
+        XACT_EVENT_COMMIT if WRITTEN.replace(false) => wake::worker(),
         XACT_EVENT_PREPARE => WRITTEN.set(false),
         XACT_EVENT_ABORT => {
             WRITTEN.set(false);
@@ -224,8 +234,17 @@ unsafe fn before_commit() {
             // The key that decides this transaction's place must be taken now.
             buffer.give_places();
             buffer.entries.push(Entry {
-                subtransaction: pg_sys::GetCurrentSubTransactionId(), seq: 0, layout: 0, op: b'C', flags: 0,
-                message_id: None, old_tid: None, new_tid: None, old: None, new: None, start: buffer.bytes.len(),
+                subtransaction: pg_sys::GetCurrentSubTransactionId(),
+                seq: 0,
+                layout: 0,
+                op: b'C',
+                flags: 0,
+                message_id: None,
+                old_tid: None,
+                new_tid: None,
+                old: None,
+                new: None,
+                start: buffer.bytes.len(),
             });
         }
         if buffer.entries.is_empty() {
@@ -280,7 +299,8 @@ unsafe fn lock_segment(schema: &Schema) -> pg_sys::Oid {
 unsafe fn insert(table: &Table, entry: &Entry, bytes: &[u8], xid: u64, now: pg_sys::TimestampTz) {
     // SAFETY: every pointer datum outlives the insert; images are freed again after it.
     unsafe {
-        let pointer = |tid: &Option<pg_sys::ItemPointerData>| tid.as_ref().map(|t| pg_sys::Datum::from(std::ptr::from_ref(t)));
+        let pointer =
+            |tid: &Option<pg_sys::ItemPointerData>| tid.as_ref().map(|t| pg_sys::Datum::from(std::ptr::from_ref(t)));
         let (old, new) = (image(&entry.old, bytes), image(&entry.new, bytes));
         let columns = [
             Some(pg_sys::Datum::from(xid)),

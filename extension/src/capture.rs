@@ -4,7 +4,7 @@ use crate::buffer::{self, Change};
 use crate::image::{self, Part};
 use crate::layout::{self, Layout};
 use crate::options::Options;
-use crate::{schema, settings};
+use crate::{caught, schema, settings};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -147,11 +147,17 @@ impl Row<'_> {
     }
 
     /// The image of one row. A row that cannot be had whole is reduced to its key, one without a key to nothing.
-    unsafe fn image<'b>(&self, tuple: pg_sys::HeapTuple, key_flag: i16, key_only: bool, flags: &mut i16) -> Option<&'b [u8]> {
+    unsafe fn image<'b>(
+        &self,
+        tuple: pg_sys::HeapTuple,
+        key_flag: i16,
+        key_only: bool,
+        flags: &mut i16,
+    ) -> Option<&'b [u8]> {
         // SAFETY: the tuple is of the descriptor; the images live in the trigger's per-row memory context.
         unsafe {
             let layout = &self.capture.layout;
-            if *flags & OVERSIZE == 0 && !(key_only && !layout.key.is_empty()) {
+            if *flags & OVERSIZE == 0 && (!key_only || layout.key.is_empty()) {
                 if !image::has_external(tuple) {
                     return Some(image::of(tuple, self.descriptor, layout, Part::Whole));
                 }
@@ -178,7 +184,7 @@ unsafe fn fetch<T>(make: impl FnOnce() -> T + std::panic::UnwindSafe + std::pani
         let owner = pg_sys::CurrentResourceOwner;
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
-        let outcome = PgTryBuilder::new(|| Ok(make())).catch_others(Err).execute();
+        let outcome = caught::attempt(make);
         match &outcome {
             Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
             Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
@@ -187,19 +193,10 @@ unsafe fn fetch<T>(make: impl FnOnce() -> T + std::panic::UnwindSafe + std::pani
         pg_sys::CurrentResourceOwner = owner;
         match outcome {
             Ok(value) => Some(value),
-            Err(error) if is_cancel(&error) => error.rethrow(),
+            Err(error) if caught::is_cancel(&error) => error.rethrow(),
             Err(_) => None,
         }
     }
-}
-
-fn is_cancel(error: &pgrx::pg_sys::panic::CaughtError) -> bool {
-    use pgrx::pg_sys::panic::CaughtError;
-    let report = match error {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
-        CaughtError::RustPanic { ereport, .. } => ereport,
-    };
-    matches!(report.sql_error_code(), PgSqlErrorCode::ERRCODE_QUERY_CANCELED | PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN)
 }
 
 crate::ffi::sql_function!(message_change, pg_finfo_message_change, on_message);
@@ -221,4 +218,3 @@ unsafe fn on_message(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
         pg_sys::Datum::from(0)
     }
 }
-

@@ -9,12 +9,12 @@ pub(crate) use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 #[pg_guard]
 unsafe extern "C-unwind" {
     /// `access/common/heaptuple.c` (heaptoast.c): a copy of a tuple with every out-of-line value fetched.
-    pub fn toast_flatten_tuple(
-        tuple: pg_sys::HeapTuple,
-        descriptor: pg_sys::TupleDesc,
-    ) -> pg_sys::HeapTuple;
+    pub fn toast_flatten_tuple(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> pg_sys::HeapTuple;
     /// `catalog/partition.c`: ancestors of a partition, nearest first.
     pub fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+    /// `port/pqsignal.c`, as the server calls it since 18.
+    #[cfg(feature = "pg18")]
+    pub fn pqsignal_be(signal: i32, handler: pg_sys::pqsigfunc);
     /// `common/hashfn.c`.
     pub fn hash_bytes_extended(bytes: *const u8, length: i32, seed: u64) -> u64;
 }
@@ -27,17 +27,14 @@ macro_rules! sql_function {
         #[doc(hidden)]
         #[unsafe(no_mangle)]
         pub extern "C-unwind" fn $info() -> *const pgrx::pg_sys::Pg_finfo_record {
-            static VERSION_1: pgrx::pg_sys::Pg_finfo_record =
-                pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            static VERSION_1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
             &raw const VERSION_1
         }
 
         #[doc(hidden)]
         #[unsafe(no_mangle)]
         #[pgrx::pg_guard]
-        pub unsafe extern "C-unwind" fn $name(
-            call: pgrx::pg_sys::FunctionCallInfo,
-        ) -> pgrx::pg_sys::Datum {
+        pub unsafe extern "C-unwind" fn $name(call: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
             // SAFETY: Postgres calls this with a valid call frame for a function declared in sql/.
             unsafe { $body(call) }
         }

@@ -4,7 +4,7 @@
 //! prepared statements or leave settings behind. Here the role is assumed below SQL, with SECURITY_RESTRICTED_OPERATION
 //! (no SET ROLE, no PREPARE, no temporary tables, no LISTEN), and every setting is put back.
 
-use crate::array;
+use crate::{array, caught};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
@@ -44,8 +44,14 @@ unsafe fn set_locally(name: &CStr, value: &CStr) {
     // SAFETY: terminated strings; raises when the value is refused.
     unsafe {
         pg_sys::set_config_option(
-            name.as_ptr(), value.as_ptr(), GucContext::PGC_USERSET, GucSource::PGC_S_SESSION,
-            GucAction::GUC_ACTION_LOCAL, true, 0, false,
+            name.as_ptr(),
+            value.as_ptr(),
+            GucContext::PGC_USERSET,
+            GucSource::PGC_S_SESSION,
+            GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
         );
     }
 }
@@ -65,7 +71,7 @@ unsafe fn assume(caller: &Caller, role: &CStr, claims: &CStr, channel: &CStr) {
         // What clients' own sessions have; policies' functions may rely on it.
         let path = pg_sys::GetConfigOptionResetString(c"search_path".as_ptr());
         if !path.is_null() {
-            set_locally(c"search_path", &CStr::from_ptr(path).to_owned());
+            set_locally(c"search_path", CStr::from_ptr(path));
         }
         let assumed = Caller::current();
         pg_sys::SetUserIdAndSecContext(assumed.user, assumed.context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32);
@@ -86,13 +92,11 @@ unsafe fn sees(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
         let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
-        let outcome = PgTryBuilder::new(|| {
+        let outcome = caught::attempt(|| {
             set_locally(c"transaction_read_only", c"on");
             assume(&caller, &role, &claims, &channel);
-            Ok(select_channel(&channel))
-        })
-        .catch_others(Err)
-        .execute();
+            select_channel(&channel)
+        });
         pg_sys::RollbackAndReleaseCurrentSubTransaction();
         caller.restore();
         pg_sys::MemoryContextSwitchTo(context);
@@ -107,16 +111,11 @@ unsafe fn sees(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
 }
 
 /// A policy that fails denies its subscriber; a cancelled statement is cancelled.
-fn deny(error: CaughtError) -> pg_sys::Datum {
-    let (code, message) = match &error {
-        CaughtError::PostgresError(r) | CaughtError::ErrorReport(r) | CaughtError::RustPanic { ereport: r, .. } => {
-            (r.sql_error_code(), r.message().to_owned())
-        }
-    };
-    if matches!(code, PgSqlErrorCode::ERRCODE_QUERY_CANCELED | PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN) {
+fn deny(error: Box<CaughtError>) -> pg_sys::Datum {
+    if caught::is_cancel(&error) {
         error.rethrow();
     }
-    warning!("realtime: a policy on realtime.channels failed, which denies: {message}");
+    warning!("realtime: a policy on realtime.channels failed, which denies: {}", caught::message(&error));
     pg_sys::Datum::from(false)
 }
 
@@ -124,10 +123,19 @@ unsafe fn select_channel(channel: &CStr) -> bool {
     // SAFETY: SPI with one text parameter; the result is one boolean.
     unsafe {
         pg_sys::SPI_connect();
-        let query = c"select exists (select from realtime.channels c where c.enabled and realtime._matches($1, c.pattern))";
+        let query =
+            c"select exists (select from realtime.channels c where c.enabled and realtime._matches($1, c.pattern))";
         let mut types = [pg_sys::TEXTOID];
         let mut values = [array::text(channel.to_bytes())];
-        pg_sys::SPI_execute_with_args(query.as_ptr(), 1, types.as_mut_ptr(), values.as_mut_ptr(), std::ptr::null(), true, 1);
+        pg_sys::SPI_execute_with_args(
+            query.as_ptr(),
+            1,
+            types.as_mut_ptr(),
+            values.as_mut_ptr(),
+            std::ptr::null(),
+            true,
+            1,
+        );
         let mut null = true;
         let allowed = pg_sys::SPI_processed == 1 && {
             let table = pg_sys::SPI_tuptable;
@@ -146,18 +154,17 @@ unsafe fn insert(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
         let text = |n| text_argument(call, n);
         let (role, claims, channel) = (text(0), text(1), text(2));
         let message_id = pgrx::fcinfo::pg_getarg_datum_raw(call, 5);
-        let id = array::c_string(std::ffi::CStr::from_ptr(
-            pg_sys::OidOutputFunctionCall(pg_sys::Oid::from(pg_sys::F_UUID_OUT), message_id)).to_bytes());
+        let id = array::c_string(
+            std::ffi::CStr::from_ptr(pg_sys::OidOutputFunctionCall(pg_sys::Oid::from(pg_sys::F_UUID_OUT), message_id))
+                .to_bytes(),
+        );
         let caller = Caller::current();
         let nest = pg_sys::NewGUCNestLevel();
-        let outcome = PgTryBuilder::new(|| {
+        let outcome = caught::attempt(|| {
             assume(&caller, &role, &claims, &channel);
             set_locally(c"realtime.message_id", &id);
             insert_message(call);
-            Ok(())
-        })
-        .catch_others(Err)
-        .execute();
+        });
         pg_sys::AtEOXact_GUC(false, nest);
         caller.restore();
         if let Err(error) = outcome {
@@ -176,7 +183,15 @@ unsafe fn insert_message(call: pg_sys::FunctionCallInfo) {
         let query = c"insert into realtime.messages (channel_name, event_name, payload) values ($1, $2, $3::jsonb)";
         let mut types = [pg_sys::TEXTOID; 3];
         let mut values = [2, 3, 4].map(|n| pgrx::fcinfo::pg_getarg_datum_raw(call, n));
-        pg_sys::SPI_execute_with_args(query.as_ptr(), 3, types.as_mut_ptr(), values.as_mut_ptr(), std::ptr::null(), false, 0);
+        pg_sys::SPI_execute_with_args(
+            query.as_ptr(),
+            3,
+            types.as_mut_ptr(),
+            values.as_mut_ptr(),
+            std::ptr::null(),
+            false,
+            0,
+        );
         pg_sys::SPI_finish();
     }
 }

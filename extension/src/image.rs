@@ -2,8 +2,8 @@
 //!
 //! What is stored begins at `t_infomask2` (18 bytes in): number of attributes, flags, header length, NULL bitmap, values.
 
-use crate::layout::Layout;
 use crate::ffi;
+use crate::layout::Layout;
 use pgrx::prelude::*;
 use std::mem::offset_of;
 
@@ -57,11 +57,18 @@ pub(crate) unsafe fn size(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDes
 /// The image of a tuple: bytes in the tuple itself or in the current memory context.
 ///
 /// May fetch out-of-line values, which can fail when the table's own storage is damaged.
-pub(crate) unsafe fn of<'a>(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc, layout: &Layout, part: Part) -> &'a [u8] {
+pub(crate) unsafe fn of<'a>(
+    tuple: pg_sys::HeapTuple,
+    descriptor: pg_sys::TupleDesc,
+    layout: &Layout,
+    part: Part,
+) -> &'a [u8] {
     // SAFETY: tuple and descriptor belong together.
     unsafe {
         // Short tuples (columns added since) get their missing values now: later they might mean something else.
-        let as_it_is = part == Part::Whole && attributes(tuple) == layout.columns.len() && !layout.columns.iter().any(|c| c.hidden);
+        let as_it_is = part == Part::Whole
+            && attributes(tuple) == layout.columns.len()
+            && !layout.columns.iter().any(|c| c.hidden);
         let formed = if as_it_is { tuple } else { reform(tuple, descriptor, layout, part) };
         bytes(if has_external(formed) { ffi::toast_flatten_tuple(formed, descriptor) } else { formed })
     }
@@ -84,7 +91,12 @@ unsafe fn deform(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> (Ve
 }
 
 /// A copy of the tuple with the columns that do not belong to the image set to NULL.
-unsafe fn reform(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc, layout: &Layout, part: Part) -> pg_sys::HeapTuple {
+unsafe fn reform(
+    tuple: pg_sys::HeapTuple,
+    descriptor: pg_sys::TupleDesc,
+    layout: &Layout,
+    part: Part,
+) -> pg_sys::HeapTuple {
     // SAFETY: values and flags are those of the descriptor.
     unsafe {
         let (mut values, mut nulls) = deform(tuple, descriptor);

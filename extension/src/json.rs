@@ -27,7 +27,13 @@ enum Encoder {
     /// Already JSON.
     Verbatim(Output),
     DateTime(pg_sys::Oid),
-    Array { element: pg_sys::Oid, length: i16, by_value: bool, align: u8, encoder: Box<Encoder> },
+    Array {
+        element: pg_sys::Oid,
+        length: i16,
+        by_value: bool,
+        align: u8,
+        encoder: Box<Encoder>,
+    },
     Composite,
     Text(Output),
 }
@@ -61,10 +67,18 @@ unsafe fn render_image(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
         let image = pgrx::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(argument(1).cast_mut_ptr()));
         let key_only = argument(2).value() as u8 != 0;
         let Some(renderer) = renderer(id) else {
-            ereport!(ERROR, PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, format!("the log names layout {id}, which is not stored"));
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+                format!("the log names layout {id}, which is not stored")
+            );
         };
         let Some((values, nulls)) = image::values(image, renderer.descriptor) else {
-            ereport!(ERROR, PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, format!("an image in the log does not fit its layout {id}"));
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+                format!("an image in the log does not fit its layout {id}")
+            );
         };
         let mut out = Vec::with_capacity(image.len() * 2 + 64);
         renderer.encode(&values, &nulls, key_only, &mut out);
@@ -104,8 +118,11 @@ impl Renderers {
         // SAFETY: a child of the context that lives as long as the backend.
         *self.context.get_or_insert_with(|| unsafe {
             pg_sys::AllocSetContextCreateInternal(
-                pg_sys::TopMemoryContext, c"realtime layouts".as_ptr(),
-                pg_sys::ALLOCSET_SMALL_MINSIZE as usize, pg_sys::ALLOCSET_SMALL_INITSIZE as usize, pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+                pg_sys::TopMemoryContext,
+                c"realtime layouts".as_ptr(),
+                pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
             )
         })
     }
@@ -125,7 +142,8 @@ impl Renderer {
         // SAFETY: catalog look-ups; what is allocated lives in the cache's memory context.
         unsafe {
             let key = layout.key_positions();
-            let shown = layout.columns.iter().enumerate().filter(|(_, c)| c.type_oid != pg_sys::InvalidOid && !c.hidden);
+            let shown =
+                layout.columns.iter().enumerate().filter(|(_, c)| c.type_oid != pg_sys::InvalidOid && !c.hidden);
             let columns = shown.map(|(n, column)| {
                 let mut name = Vec::with_capacity(column.name.len() + 3);
                 string(&column.name, &mut name);
@@ -163,7 +181,11 @@ impl Encoder {
             let base = pg_sys::getBaseType(type_oid);
             match base {
                 pg_sys::BOOLOID => Self::Bool,
-                pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID | pg_sys::FLOAT4OID | pg_sys::FLOAT8OID
+                pg_sys::INT2OID
+                | pg_sys::INT4OID
+                | pg_sys::INT8OID
+                | pg_sys::FLOAT4OID
+                | pg_sys::FLOAT8OID
                 | pg_sys::NUMERICOID => Self::Number(Output::of(base)),
                 pg_sys::JSONOID | pg_sys::JSONBOID => Self::Verbatim(Output::of(base)),
                 pg_sys::DATEOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => Self::DateTime(base),
@@ -247,7 +269,9 @@ impl Output {
 unsafe fn type_exists(type_oid: pg_sys::Oid) -> bool {
     let zero = pg_sys::Datum::from(0);
     // SAFETY: a syscache look-up by oid.
-    unsafe { pg_sys::SearchSysCacheExists(pg_sys::SysCacheIdentifier::TYPEOID as i32, type_oid.into(), zero, zero, zero) }
+    unsafe {
+        pg_sys::SearchSysCacheExists(pg_sys::SysCacheIdentifier::TYPEOID as i32, type_oid.into(), zero, zero, zero)
+    }
 }
 
 unsafe fn date_time(value: pg_sys::Datum, kind: pg_sys::Oid, out: &mut Vec<u8>) {
@@ -259,7 +283,12 @@ unsafe fn date_time(value: pg_sys::Datum, kind: pg_sys::Oid, out: &mut Vec<u8>) 
     }
 }
 
-unsafe fn array_value(value: pg_sys::Datum, element: (pg_sys::Oid, i16, bool, u8), encoder: &Encoder, out: &mut Vec<u8>) {
+unsafe fn array_value(
+    value: pg_sys::Datum,
+    element: (pg_sys::Oid, i16, bool, u8),
+    encoder: &Encoder,
+    out: &mut Vec<u8>,
+) {
     // SAFETY: the datum is an array of that element type; the dimensions follow its header (utils/array.h, ARR_DIMS).
     unsafe {
         let array = pg_sys::pg_detoast_datum(value.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
@@ -271,7 +300,14 @@ unsafe fn array_value(value: pg_sys::Datum, element: (pg_sys::Oid, i16, bool, u8
         let lengths = std::slice::from_raw_parts(array.add(1).cast::<i32>(), dimensions);
         let (mut datums, mut nulls, mut n) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
         pg_sys::deconstruct_array(
-            array, element.0, i32::from(element.1), element.2, element.3 as std::ffi::c_char, &mut datums, &mut nulls, &mut n,
+            array,
+            element.0,
+            i32::from(element.1),
+            element.2,
+            element.3 as std::ffi::c_char,
+            &mut datums,
+            &mut nulls,
+            &mut n,
         );
         let mut next = 0;
         nested(lengths, &mut next, &mut |i, out| encoder.nullable(*datums.add(i), *nulls.add(i), out), out);
@@ -339,7 +375,14 @@ fn string(bytes: &[u8], out: &mut Vec<u8>) {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            0..=0x1f => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
+            0..=0x1f => out.extend_from_slice(&[
+                b'\\',
+                b'u',
+                b'0',
+                b'0',
+                HEX[usize::from(byte >> 4)],
+                HEX[usize::from(byte & 15)],
+            ]),
             _ => out.push(*byte),
         }
     }

@@ -29,12 +29,15 @@ pub(crate) struct Column {
     pub(crate) hidden: bool,
 }
 
+/// A relation: oid, schema, name.
+type Named = (pg_sys::Oid, Vec<u8>, Vec<u8>);
+
 /// The column list of a table and the names it went by.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) id: i64,
-    /// The table, then its partition ancestors: oid, schema, name.
-    relations: Vec<(pg_sys::Oid, Vec<u8>, Vec<u8>)>,
+    /// The table, then its partition ancestors.
+    relations: Vec<Named>,
     /// Names of the key columns, in the index's order; empty without a key.
     pub(crate) key: Vec<Vec<u8>>,
     pub(crate) columns: Vec<Column>,
@@ -63,7 +66,10 @@ impl Layout {
 
     /// Positions (from 0) of the key columns.
     pub(crate) fn key_positions(&self) -> Vec<usize> {
-        self.key.iter().filter_map(|name| self.columns.iter().position(|c| c.name == *name && c.type_oid != pg_sys::InvalidOid)).collect()
+        self.key
+            .iter()
+            .filter_map(|name| self.columns.iter().position(|c| c.name == *name && c.type_oid != pg_sys::InvalidOid))
+            .collect()
     }
 
     /// A hash of everything the layout says; never 0, which stands for "no layout".
@@ -89,7 +95,8 @@ impl Layout {
             put(&[u8::from(c.by_value), c.align, u8::from(c.hidden)]);
         }
         // SAFETY: the length is that of the buffer.
-        let hash = unsafe { ffi::hash_bytes_extended(bytes.as_ptr(), i32::try_from(bytes.len()).unwrap_or(i32::MAX), 0) };
+        let hash =
+            unsafe { ffi::hash_bytes_extended(bytes.as_ptr(), i32::try_from(bytes.len()).unwrap_or(i32::MAX), 0) };
         (hash as i64).max(1 - i64::MAX).wrapping_abs().max(1)
     }
 
@@ -120,9 +127,8 @@ impl Layout {
         let generation = schema::generation();
         let known = SETTLED.with_borrow(|(at, ids)| *at == generation && ids.contains(&self.id));
         // SAFETY: the caller is in a transaction with an active snapshot.
-        let stored = known || unsafe {
-            find(schema, self.id, |tuple, _| is_committed(tuple)).is_some_and(|committed| committed)
-        };
+        let stored = known
+            || unsafe { find(schema, self.id, |tuple, _| is_committed(tuple)).is_some_and(|committed| committed) };
         if !stored {
             // SAFETY: as above.
             unsafe { self.store(schema) };
@@ -147,7 +153,7 @@ impl Layout {
             let columns = &self.columns;
             let each = |f: &dyn Fn(&Column) -> pg_sys::Datum| columns.iter().map(f).collect::<Vec<_>>();
             let names = |n: &[Vec<u8>]| n.iter().map(|n| array::text(n)).collect::<Vec<_>>();
-            let relation = |f: &dyn Fn(&(pg_sys::Oid, Vec<u8>, Vec<u8>)) -> pg_sys::Datum| self.relations.iter().map(f).collect::<Vec<_>>();
+            let relation = |f: &dyn Fn(&Named) -> pg_sys::Datum| self.relations.iter().map(f).collect::<Vec<_>>();
             let values = [
                 pg_sys::Datum::from(self.id),
                 array::build(array::OID, &mut relation(&|r| pg_sys::Datum::from(r.0))),
@@ -208,11 +214,14 @@ unsafe fn find<T>(
         let relation = pg_sys::table_open(schema.layouts, pg_sys::AccessShareLock as i32);
         let mut key = pg_sys::ScanKeyData::default();
         pg_sys::ScanKeyInit(
-            &mut key, 1, pg_sys::BTEqualStrategyNumber as u16, pg_sys::Oid::from(pg_sys::F_INT8EQ), pg_sys::Datum::from(id),
+            &mut key,
+            1,
+            pg_sys::BTEqualStrategyNumber as u16,
+            pg_sys::Oid::from(pg_sys::F_INT8EQ),
+            pg_sys::Datum::from(id),
         );
-        let scan = pg_sys::systable_beginscan(
-            relation, schema.layouts_id, true, pg_sys::GetActiveSnapshot(), 1, &mut key,
-        );
+        let scan =
+            pg_sys::systable_beginscan(relation, schema.layouts_id, true, pg_sys::GetActiveSnapshot(), 1, &mut key);
         let tuple = pg_sys::systable_getnext(scan);
         let found = (!tuple.is_null()).then(|| use_it(tuple, (*relation).rd_att));
         pg_sys::systable_endscan(scan);
@@ -227,7 +236,7 @@ unsafe fn is_committed(tuple: pg_sys::HeapTuple) -> bool {
     unsafe { !pg_sys::TransactionIdIsCurrentTransactionId((*(*tuple).t_data).t_choice.t_heap.t_xmin) }
 }
 
-unsafe fn named(relation: pg_sys::Oid) -> (pg_sys::Oid, Vec<u8>, Vec<u8>) {
+unsafe fn named(relation: pg_sys::Oid) -> Named {
     // SAFETY: syscache look-ups; the names are palloc'd, terminated strings or null.
     unsafe {
         let bytes = |name: *const std::ffi::c_char| {

@@ -10,6 +10,7 @@
 mod array;
 mod buffer;
 mod capture;
+mod caught;
 mod ffi;
 mod identity;
 mod image;

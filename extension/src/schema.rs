@@ -8,8 +8,17 @@ use std::ffi::CString;
 /// How many segments `sql/log.sql` makes.
 pub(crate) const SEGMENTS: usize = 8;
 const LOG_COLUMNS: [pg_sys::Oid; 11] = [
-    XID8, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::TIMESTAMPTZOID, pg_sys::INT2OID, pg_sys::CHAROID,
-    pg_sys::UUIDOID, pg_sys::TIDOID, pg_sys::TIDOID, pg_sys::BYTEAOID, pg_sys::BYTEAOID,
+    XID8,
+    pg_sys::INT8OID,
+    pg_sys::INT8OID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::INT2OID,
+    pg_sys::CHAROID,
+    pg_sys::UUIDOID,
+    pg_sys::TIDOID,
+    pg_sys::TIDOID,
+    pg_sys::BYTEAOID,
+    pg_sys::BYTEAOID,
 ];
 const XID8: pg_sys::Oid = pg_sys::XID8OID;
 /// A second: how long a backend may go on writing into a segment that has ceased to be the current one. Harmless,
@@ -76,7 +85,9 @@ impl Schema {
     ///
     /// Needs a transaction (catalog look-ups).
     pub(crate) fn current() -> Option<Self> {
-        if !STALE.replace(false) && let Some(known) = KNOWN.with_borrow(Clone::clone) {
+        if !STALE.replace(false)
+            && let Some(known) = KNOWN.with_borrow(Clone::clone)
+        {
             return Some(known);
         }
         // SAFETY: catalog look-ups inside a transaction.
@@ -106,12 +117,7 @@ impl Schema {
             for (k, segment) in segments.iter_mut().enumerate() {
                 *segment = find(&format!("log_{k}")).filter(|oid| has_log_columns(*oid))?;
             }
-            Some(Self {
-                layouts: find("layouts")?,
-                layouts_id: find("layouts_id")?,
-                state: find("state")?,
-                segments,
-            })
+            Some(Self { layouts: find("layouts")?, layouts_id: find("layouts_id")?, state: find("state")?, segments })
         }
     }
 
@@ -138,7 +144,12 @@ impl Schema {
             }
             let relation = pg_sys::table_open(self.state, pg_sys::NoLock as i32);
             let scan = pg_sys::systable_beginscan(
-                relation, pg_sys::InvalidOid, false, pg_sys::GetActiveSnapshot(), 0, std::ptr::null_mut(),
+                relation,
+                pg_sys::InvalidOid,
+                false,
+                pg_sys::GetActiveSnapshot(),
+                0,
+                std::ptr::null_mut(),
             );
             let tuple = pg_sys::systable_getnext(scan);
             let mut null = false;

@@ -28,7 +28,8 @@ pub(crate) unsafe fn ensure_worker() {
         }
         let now = u64::try_from(pg_sys::GetCurrentTimestamp()).unwrap_or(0);
         let last = entry.tried_at.load(SeqCst);
-        if now.abs_diff(last) > LAUNCH_INTERVAL_US && entry.tried_at.compare_exchange(last, now, SeqCst, SeqCst).is_ok() {
+        if now.abs_diff(last) > LAUNCH_INTERVAL_US && entry.tried_at.compare_exchange(last, now, SeqCst, SeqCst).is_ok()
+        {
             worker::launch(false);
         }
     }

@@ -4,7 +4,11 @@
 //! database that would go on for ever). It leaves by itself when nobody else is connected to its database, so that
 //! DROP DATABASE succeeds, and when the extension is gone.
 
+#[cfg(feature = "pg18")]
+use crate::ffi::pqsignal_be as set_signal_handler;
 use crate::{registry, settings};
+#[cfg(not(feature = "pg18"))]
+use pgrx::pg_sys::pqsignal as set_signal_handler;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::sync::atomic::Ordering::SeqCst;
@@ -73,8 +77,8 @@ pub unsafe extern "C-unwind" fn realtime_worker_main(argument: pg_sys::Datum) {
     // SAFETY: called once in a fresh process; signals are blocked until the handlers are set.
     unsafe {
         // `die`, not a handler that only sets a flag: it is honoured inside SQL and in lock waits.
-        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(on_terminate));
-        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(on_reload));
+        set_signal_handler(pg_sys::SIGTERM as i32, Some(on_terminate));
+        set_signal_handler(pg_sys::SIGHUP as i32, Some(on_reload));
         pg_sys::BackgroundWorkerUnblockSignals();
         let database = pg_sys::Oid::from(argument.value() as u32);
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);

@@ -9,10 +9,13 @@ pub(crate) unsafe fn attribute(descriptor: pg_sys::TupleDesc, position: usize) -
     unsafe {
         (*descriptor).attrs.as_mut_ptr().add(position)
     }
-    // SAFETY: as above; since 18 the attributes lie behind the compact ones, and this finds them.
+    // SAFETY: as above; since 18 the attributes lie behind the compact ones (access/tupdesc.h, TupleDescAttrAddress).
     #[cfg(feature = "pg18")]
     unsafe {
-        pg_sys::TupleDescAttr(descriptor, position as i32)
+        let compact = std::mem::offset_of!(pg_sys::TupleDescData, compact_attrs);
+        let natts = usize::try_from((*descriptor).natts).unwrap_or(0);
+        let first = descriptor.cast::<u8>().add(compact + natts * std::mem::size_of::<pg_sys::CompactAttribute>());
+        first.cast::<pg_sys::FormData_pg_attribute>().add(position)
     }
 }
 
@@ -36,7 +39,8 @@ impl Table {
     pub(crate) unsafe fn insert(&self, values: &[pg_sys::Datum], nulls: &[bool]) {
         // SAFETY: the caller gives one value and one flag per column, of the column's type.
         unsafe {
-            let tuple = pg_sys::heap_form_tuple((*self.relation).rd_att, values.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
+            let tuple =
+                pg_sys::heap_form_tuple((*self.relation).rd_att, values.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
             pg_sys::CatalogTupleInsertWithInfo(self.relation, tuple, self.indexes);
             pg_sys::heap_freetuple(tuple);
         }

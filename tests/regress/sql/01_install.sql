@@ -2,7 +2,9 @@
 drop extension realtime;
 -- A schema of this name may be somebody else's.
 create schema realtime;
+\set SHOW_CONTEXT never
 create extension realtime;
+\set SHOW_CONTEXT errors
 drop schema realtime;
 -- Everything lies in one schema, and everything has its say about who may use it.
 create extension realtime;
