@@ -1,0 +1,4 @@
+//! The product from outside, one module per behaviour.
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod rows;
