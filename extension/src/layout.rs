@@ -126,7 +126,7 @@ impl Layout {
     pub(crate) unsafe fn settle(&self, schema: &Schema) -> bool {
         let generation = schema::generation();
         let known = SETTLED.with_borrow(|(at, ids)| *at == generation && ids.contains(&self.id));
-        // SAFETY: the caller is in a transaction with an active snapshot.
+        // SAFETY: the caller is in a transaction.
         let stored = known
             || unsafe { find(schema, self.id, |tuple, _| is_committed(tuple)).is_some_and(|committed| committed) };
         if !stored {
@@ -220,8 +220,7 @@ unsafe fn find<T>(
             pg_sys::Oid::from(pg_sys::F_INT8EQ),
             pg_sys::Datum::from(id),
         );
-        let scan =
-            pg_sys::systable_beginscan(relation, schema.layouts_id, true, pg_sys::GetActiveSnapshot(), 1, &mut key);
+        let scan = pg_sys::systable_beginscan(relation, schema.layouts_id, true, schema::now(), 1, &mut key);
         let tuple = pg_sys::systable_getnext(scan);
         let found = (!tuple.is_null()).then(|| use_it(tuple, (*relation).rd_att));
         pg_sys::systable_endscan(scan);
@@ -266,7 +265,8 @@ unsafe fn columns_of(descriptor: pg_sys::TupleDesc, excluded: &[Vec<u8>]) -> Vec
             .map(|n| {
                 let a = &*write::attribute(descriptor, n);
                 let name = std::ffi::CStr::from_ptr(a.attname.data.as_ptr()).to_bytes().to_vec();
-                let hidden = !a.attisdropped && excluded.contains(&name);
+                // A virtual generated column has no value in the tuple.
+                let hidden = !a.attisdropped && (excluded.contains(&name) || a.attgenerated as u8 == b'v');
                 Column {
                     name,
                     type_oid: if a.attisdropped { pg_sys::InvalidOid } else { a.atttypid },

@@ -28,23 +28,31 @@ struct Shared {
 }
 
 thread_local! {
+    static SHARED: Cell<Option<&'static Shared>> = const { Cell::new(None) };
     static MINE: Cell<Option<&'static Entry>> = const { Cell::new(None) };
     static UNAVAILABLE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// This database's entry, if this backend has looked it up before. Touches nothing that can raise.
 pub(crate) fn known() -> Option<&'static Entry> {
-    MINE.get()
+    // SAFETY: a plain read of this process's database.
+    let database = unsafe { pg_sys::MyDatabaseId.to_u32() };
+    // The entry may have been given to another database meanwhile.
+    MINE.get().filter(|entry| entry.database.load(SeqCst) == database)
 }
 
-/// This database's entry. `None`: shared memory or the table is full.
+/// This database's entry. `None`: no shared memory left, or as many databases as entries have a worker.
 pub(crate) unsafe fn entry() -> Option<&'static Entry> {
-    if MINE.get().is_none() && !UNAVAILABLE.get() {
-        // SAFETY: called with a database connection.
-        let found = unsafe { attach().and_then(|shared| find(shared, pg_sys::MyDatabaseId.to_u32())) };
-        UNAVAILABLE.set(found.is_none());
-        MINE.set(found);
+    if let Some(entry) = known() {
+        return Some(entry);
     }
+    if SHARED.get().is_none() && !UNAVAILABLE.get() {
+        // SAFETY: called with a database connection.
+        SHARED.set(unsafe { attach() });
+        UNAVAILABLE.set(SHARED.get().is_none());
+    }
+    // SAFETY: a plain read.
+    MINE.set(SHARED.get().and_then(|shared| find(shared, unsafe { pg_sys::MyDatabaseId.to_u32() })));
     MINE.get()
 }
 
@@ -78,11 +86,21 @@ unsafe fn attach() -> Option<&'static Shared> {
     }
 }
 
+/// The database's entry, a free one, or one whose database has no worker any more.
 fn find(shared: &'static Shared, database: u32) -> Option<&'static Entry> {
-    let taken = shared.entries.iter().find(|e| e.database.load(SeqCst) == database);
-    taken.or_else(|| {
-        shared.entries.iter().find(|e| {
-            e.database.compare_exchange(0, database, SeqCst, SeqCst).map_or_else(|now| now == database, |_| true)
+    let take = |entry: &Entry, from: u32| {
+        let outcome = entry.database.compare_exchange(from, database, SeqCst, SeqCst);
+        outcome.map_or_else(|now| now == database, |_| true)
+    };
+    let mut entries = shared.entries.iter();
+    entries
+        .clone()
+        .find(|e| e.database.load(SeqCst) == database)
+        .or_else(|| entries.clone().find(|e| take(e, 0)))
+        .or_else(|| {
+            entries.find(|e| {
+                let other = e.database.load(SeqCst);
+                e.pid.load(SeqCst) == 0 && take(e, other)
+            })
         })
-    })
 }

@@ -86,6 +86,10 @@ pub unsafe extern "C-unwind" fn realtime_worker_main(argument: pg_sys::Datum) {
         if entry.pid.compare_exchange(0, pg_sys::MyProcPid, SeqCst, SeqCst).is_err() {
             return; // somebody else was faster
         }
+        if registry::known().is_none() {
+            entry.pid.store(0, SeqCst);
+            return; // the entry went to another database between the two steps
+        }
         pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(0));
         entry.latch.store(pg_sys::MyLatch as usize, SeqCst);
         run();
