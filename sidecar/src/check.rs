@@ -3,7 +3,7 @@
 mod facts;
 mod guard;
 mod judge;
-mod listen;
+mod sessions;
 
 use std::fmt;
 
@@ -92,13 +92,18 @@ pub async fn examine(config: &Config, database: &Database) -> Report {
     };
     report.good(format!("reached {} (PostgreSQL {})", config.database.pool, facts.server_version));
     judge::judge(&facts, config, &mut report);
-    listen::examine(config, database, &facts, &mut report).await;
+    sessions::examine(config, database, &facts, &mut report).await;
     report
 }
 
-/// What it means that no connection could be made.
+/// What to do about a pooler that gives every transaction another session.
+const LOST_STATEMENTS: &str = "let the pooler keep prepared statements (PgBouncer 1.21 or newer, \
+                               max_prepared_statements), or point database.url at the server itself";
+
+/// What it means that no connection could be made or used.
 fn connecting(error: &Error, target: &str) -> Finding {
-    let severity = if error.is_definite() { Severity::Fault } else { Severity::Unreachable };
+    let is_pooler = remedy(error) == LOST_STATEMENTS;
+    let severity = if error.is_definite() || is_pooler { Severity::Fault } else { Severity::Unreachable };
     let what = format!("{target} cannot be used: {}", error.chain());
     Finding { severity, what, remedy: remedy(error).to_owned() }
 }
@@ -111,7 +116,9 @@ fn remedy(error: &Error) -> &'static str {
         Some("42501") => "run as owner of the extension: select realtime.grant_sidecar('role')",
         Some("53300") => "raise max_connections or lower database.pool_size_max",
         Some("57P03") => "wait until the server has started",
-        _ if matches!(error, Error::Tls(_)) => "set sslmode and sslrootcert to fit the server",
+        Some("42P05" | "26000") => LOST_STATEMENTS,
+        // The driver does not say so in another way.
+        _ if error.chain().contains("TLS") => "set sslmode and sslrootcert to fit the server",
         _ => "check host, port, firewall and whether the server runs",
     }
 }

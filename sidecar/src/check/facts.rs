@@ -40,7 +40,9 @@ const ROLES: &str = "
     select w.name, r.oid is not null,
            coalesce(pg_catalog.pg_has_role(session_user, r.oid, $2), false),
            coalesce(pg_catalog.pg_has_role(session_user, r.oid, 'USAGE'), false)
-    from pg_catalog.unnest($1::text[]) w(name) left join pg_catalog.pg_roles r on r.rolname = w.name";
+    from pg_catalog.unnest($1::text[]) with ordinality w(name, position)
+         left join pg_catalog.pg_roles r on r.rolname = w.name
+    order by w.position";
 
 /// Everything that is judged, without a judgement.
 #[derive(Clone, Debug)]

@@ -13,11 +13,11 @@ use crate::{
 
 /// Something is wrong that waiting does not mend. All of it was logged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} found in the database that have to be mended first", faults(.0.len()))]
+#[error("{} in the database to be mended first", faults(.0.len()))]
 pub struct Refusal(pub Vec<Finding>);
 
 fn faults(count: usize) -> String {
-    if count == 1 { "one fault was".to_owned() } else { format!("{count} faults were") }
+    if count == 1 { "one fault has".to_owned() } else { format!("{count} faults have") }
 }
 
 /// Examines the database as soon as it can be reached, and returns when it is good or `stop` fires.
