@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     config::Timing,
@@ -90,11 +90,15 @@ impl Reader {
     }
 
     fn report(&self, problem: &SessionError) {
+        let is_news = self.hub.is_database_up() || self.cursor.is_none();
         self.hub.set_database(false);
         self.metrics.database_up.set(0);
         self.metrics.reconnects.inc("reader");
         match problem {
-            SessionError::Read(ReadError::Postgres(lost)) => warn!(error = lost.chain(), "the log cannot be read now"),
+            SessionError::Read(ReadError::Postgres(lost)) if is_news => {
+                warn!(error = lost.chain(), "the log cannot be read now: trying until it can");
+            }
+            SessionError::Read(ReadError::Postgres(lost)) => debug!(error = lost.chain(), "the log cannot be read yet"),
             SessionError::Read(broken) => {
                 self.metrics.read_errors.inc();
                 error!(error = broken.chain(), "delivery stands still until the log can be read as it was announced");
@@ -166,6 +170,9 @@ impl Reader {
     /// Who ticks from now on. A worker that went is started again, when there is room for one.
     async fn status(&self, client: &Client) -> Result<bool, Error> {
         let status = log::status(client).await?;
+        let (frames, bytes) = self.hub.queued();
+        self.metrics.queue_frames.set(gauge(frames));
+        self.metrics.queue_bytes.set(gauge(bytes));
         let has_worker = status.has_worker || log::start_worker(client).await?;
         if !has_worker {
             self.metrics.worker_up.set(0);
@@ -212,7 +219,7 @@ impl Reader {
         }
         self.cursor = Some(until);
         self.metrics.cursor_offset.set(until.get());
-        self.metrics.recent_bytes.set(i64::try_from(self.hub.recent_bytes()).unwrap_or(i64::MAX));
+        self.metrics.recent_bytes.set(gauge(self.hub.recent_bytes()));
     }
 
     fn count(&self, events: &[Event]) {
@@ -233,6 +240,10 @@ impl Reader {
             () = tokio::time::sleep(Duration::from_millis(interval)) => (),
         }
     }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn word(kind: &EventKind) -> &'static str {

@@ -192,7 +192,7 @@ impl Connection {
             heartbeat_ms: services.timing.heartbeat_ms,
             limits: client_limits(&services.limits),
         }));
-        if services.hub.head().is_some() && !services.hub.is_database_up() {
+        if !services.hub.is_database_up() {
             self.send_notice(&Notice::Status { up: false, offset: services.hub.head() });
         }
         self.set_expiry();

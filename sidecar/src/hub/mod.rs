@@ -148,6 +148,7 @@ impl Hub {
     /// it.
     #[must_use]
     pub fn recent(&self, topic: &Topic, after: Offset, limits: PageLimits) -> Option<Page> {
+        self.head()?;
         self.recent.read().page(topic, after, limits)
     }
 
@@ -185,6 +186,14 @@ impl Hub {
     #[must_use]
     pub fn is_database_up(&self) -> bool {
         self.database_up.load(Ordering::Acquire)
+    }
+
+    /// Deliveries that wait in all queues, and their bytes.
+    #[must_use]
+    pub fn queued(&self) -> (usize, usize) {
+        let connections = self.connections.lock();
+        let lengths = connections.values().map(|outbox| outbox.queued());
+        lengths.fold((0, 0), |(frames, bytes), (more_frames, more_bytes)| (frames + more_frames, bytes + more_bytes))
     }
 
     /// Open connections.

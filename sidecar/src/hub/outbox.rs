@@ -131,6 +131,13 @@ impl Outbox {
         state.deliveries.is_empty() && !state.overflowed
     }
 
+    /// Deliveries that wait, and their bytes.
+    #[must_use]
+    pub fn queued(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.deliveries.len(), state.bytes)
+    }
+
     /// Waits until something was pushed since the last wait. For the connection's task only.
     pub async fn ready(&self) {
         self.ready.notified().await;

@@ -23,11 +23,11 @@ pub enum EventKind {
     /// A row was inserted, updated or deleted.
     Row(RowChange),
     /// A table was truncated. The first relation is the table, the others its partition ancestors.
-    Truncate(Vec<Relation>),
+    Truncate(Arc<[Relation]>),
     /// A message was published.
     Message(Message),
     /// Row changes of these relations happened here that are not in the log.
-    Unjudged(Vec<Relation>),
+    Unjudged(Arc<[Relation]>),
     /// Nothing that anybody may see; it only takes its place in the order.
     Nothing,
 }
@@ -38,7 +38,7 @@ pub struct RowChange {
     /// What was done to the row.
     pub op: Op,
     /// The table first, then its partition ancestors. Never empty.
-    pub relations: Vec<Relation>,
+    pub relations: Arc<[Relation]>,
     /// The names of the key columns; `None` when the table has no key.
     pub key: Option<Arc<[Arc<str>]>>,
     /// The new row, for inserts and updates.

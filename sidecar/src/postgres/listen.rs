@@ -33,9 +33,10 @@ pub async fn run(
             () = stop.cancelled() => return,
             result = session => result,
         };
-        metrics.listener_up.set(0);
+        let is_news = metrics.listener_up.set(0) == 1;
         metrics.reconnects.inc("listener");
         match result {
+            Err(error) if !is_news => debug!(error = error.chain(), "no LISTEN session yet"),
             Err(error) => {
                 warn!(error = error.chain(), "the LISTEN session was lost: events come by polling until it is back")
             }

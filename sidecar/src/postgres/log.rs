@@ -7,7 +7,7 @@ use tokio_postgres::{Row, error::SqlState, types::Type};
 use super::{
     Client, Database, Error,
     call::{Parameter, query, query_on},
-    row::event,
+    row::EventReader,
 };
 use crate::model::{Event, Gap, GapReason, Offset, Topic};
 
@@ -200,6 +200,7 @@ fn collect(rows: &[Row], after: Offset) -> Result<Read, ReadError> {
     }
     let (until, head) = (offset(last, 1)?, offset(last, 2)?);
     let mut read = Read { gap: None, events: Vec::with_capacity(before.len()), until, head };
+    let mut events = EventReader::default();
     let mut position = after;
     for row in before {
         match kind(row)? {
@@ -209,7 +210,7 @@ fn collect(rows: &[Row], after: Offset) -> Result<Read, ReadError> {
                 read.gap = Some(gap);
             }
             b'e' => {
-                let event = event(row)?;
+                let event = events.event(row)?;
                 if event.offset <= position {
                     return Err(broken("offsets do not grow"));
                 }

@@ -32,56 +32,84 @@ mod column {
     pub(super) const SENDER: usize = 19;
 }
 
-/// Reads an event.
-pub(super) fn event(row: &Row) -> Result<Event, ReadError> {
-    let at: Option<SystemTime> = row.try_get(column::AT)?;
-    Ok(Event {
-        offset: offset(row, column::OFFSET)?,
-        txn: offset(row, column::UNTIL)?,
-        at: Timestamp(at.unwrap_or(SystemTime::UNIX_EPOCH)),
-        kind: kind(row)?,
-    })
+/// Makes events of rows. Changes of one table mostly come together, so they share its names.
+#[derive(Default)]
+pub(super) struct EventReader {
+    relations: Arc<[Relation]>,
+    key: Option<Arc<[Arc<str>]>>,
 }
 
-fn kind(row: &Row) -> Result<EventKind, ReadError> {
-    let op: i8 = row.try_get(column::OP)?;
-    Ok(match op.cast_unsigned() {
-        b'I' => EventKind::Row(change(row, Op::Insert)?),
-        b'U' => EventKind::Row(change(row, Op::Update)?),
-        b'D' => EventKind::Row(change(row, Op::Delete)?),
-        b'T' => EventKind::Truncate(relations(row)?),
-        b'G' => EventKind::Unjudged(relations(row)?),
-        b'M' => message(row)?,
-        b'C' => EventKind::Nothing,
-        // An operation of a later contract cannot be delivered, and must not be skipped.
-        _ => return Err(broken("an operation is unknown")),
-    })
-}
-
-fn change(row: &Row, op: Op) -> Result<RowChange, ReadError> {
-    let relations = relations(row)?;
-    if relations.is_empty() {
-        return Err(broken("a row change has no table"));
+impl EventReader {
+    /// Reads an event.
+    pub(super) fn event(&mut self, row: &Row) -> Result<Event, ReadError> {
+        let at: Option<SystemTime> = row.try_get(column::AT)?;
+        Ok(Event {
+            offset: offset(row, column::OFFSET)?,
+            txn: offset(row, column::UNTIL)?,
+            at: Timestamp(at.unwrap_or(SystemTime::UNIX_EPOCH)),
+            kind: self.kind(row)?,
+        })
     }
-    Ok(RowChange {
-        op,
-        relations,
-        key: names(row, column::KEY)?.map(Arc::from),
-        record: text(row, column::RECORD)?,
-        old_record: text(row, column::OLD_RECORD)?,
-        oversize: row.try_get::<_, Option<bool>>(column::OVERSIZE)?.unwrap_or_default(),
-    })
-}
 
-fn relations(row: &Row) -> Result<Vec<Relation>, ReadError> {
-    let oids: Vec<u32> = row.try_get::<_, Option<_>>(column::RELATIONS)?.unwrap_or_default();
-    let schemas = names(row, column::SCHEMAS)?.unwrap_or_default();
-    let tables = names(row, column::TABLES)?.unwrap_or_default();
-    if oids.len() != schemas.len() || oids.len() != tables.len() {
-        return Err(broken("a table has no name"));
+    fn kind(&mut self, row: &Row) -> Result<EventKind, ReadError> {
+        let op: i8 = row.try_get(column::OP)?;
+        Ok(match op.cast_unsigned() {
+            b'I' => EventKind::Row(self.change(row, Op::Insert)?),
+            b'U' => EventKind::Row(self.change(row, Op::Update)?),
+            b'D' => EventKind::Row(self.change(row, Op::Delete)?),
+            b'T' => EventKind::Truncate(self.relations(row)?),
+            b'G' => EventKind::Unjudged(self.relations(row)?),
+            b'M' => message(row)?,
+            b'C' => EventKind::Nothing,
+            // An operation of a later contract cannot be delivered, and must not be skipped.
+            _ => return Err(broken("an operation is unknown")),
+        })
     }
-    let names = schemas.into_iter().zip(tables);
-    Ok(oids.into_iter().zip(names).map(|(oid, (schema, table))| Relation { oid, schema, table }).collect())
+
+    fn change(&mut self, row: &Row, op: Op) -> Result<RowChange, ReadError> {
+        Ok(RowChange {
+            op,
+            relations: self.relations(row)?,
+            key: self.key(row)?,
+            record: text(row, column::RECORD)?,
+            old_record: text(row, column::OLD_RECORD)?,
+            oversize: row.try_get::<_, Option<bool>>(column::OVERSIZE)?.unwrap_or_default(),
+        })
+    }
+
+    fn relations(&mut self, row: &Row) -> Result<Arc<[Relation]>, ReadError> {
+        let oids: Vec<u32> = row.try_get(column::RELATIONS)?;
+        let schemas: Vec<&str> = row.try_get(column::SCHEMAS)?;
+        let tables: Vec<&str> = row.try_get(column::TABLES)?;
+        if oids.is_empty() || oids.len() != schemas.len() || oids.len() != tables.len() {
+            return Err(broken("a change has no table, or a table has no name"));
+        }
+        let names = || oids.iter().zip(schemas.iter().zip(&tables));
+        let is_known = |(known, (oid, (schema, table))): (&Relation, (&u32, (&&str, &&str)))| {
+            known.oid == *oid && *known.schema == **schema && *known.table == **table
+        };
+        if self.relations.len() != oids.len() || !self.relations.iter().zip(names()).all(is_known) {
+            let relation = |(&oid, (&schema, &table)): (&u32, (&&str, &&str))| Relation {
+                oid,
+                schema: schema.into(),
+                table: table.into(),
+            };
+            self.relations = names().map(relation).collect();
+        }
+        Ok(Arc::clone(&self.relations))
+    }
+
+    fn key(&mut self, row: &Row) -> Result<Option<Arc<[Arc<str>]>>, ReadError> {
+        let names: Option<Vec<&str>> = row.try_get(column::KEY)?;
+        let is_known = match (&self.key, &names) {
+            (Some(known), Some(names)) => known.iter().map(|name| &**name).eq(names.iter().copied()),
+            (known, names) => known.is_none() && names.is_none(),
+        };
+        if !is_known {
+            self.key = names.map(|names| names.into_iter().map(Arc::from).collect());
+        }
+        Ok(self.key.clone())
+    }
 }
 
 /// A message that was deleted since, or whose channel no client could name, is nothing for anybody.
@@ -110,9 +138,4 @@ fn message_channel(name: &str) -> Option<ChannelName> {
 
 fn text(row: &Row, index: usize) -> Result<Option<Box<str>>, Error> {
     Ok(row.try_get::<_, Option<&str>>(index)?.map(Box::from))
-}
-
-fn names(row: &Row, index: usize) -> Result<Option<Vec<Arc<str>>>, Error> {
-    let names: Option<Vec<&str>> = row.try_get(index)?;
-    Ok(names.map(|names| names.into_iter().map(Arc::from).collect()))
 }

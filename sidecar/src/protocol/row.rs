@@ -132,7 +132,7 @@ pub(super) mod tests {
     fn change(record: &str, old_record: &str) -> RowChange {
         RowChange {
             op: Op::Update,
-            relations: vec![Relation { oid: 10, schema: "public".into(), table: "t".into() }],
+            relations: [Relation { oid: 10, schema: "public".into(), table: "t".into() }].into(),
             key: None,
             record: Some(record.into()),
             old_record: Some(old_record.into()),

@@ -17,6 +17,8 @@ use crate::{config::Config, tasks::Tasks};
 
 /// Requests that are being read or answered at the same time; WebSockets are counted elsewhere.
 const REQUESTS_MAX: usize = 2048;
+/// How long one connection may go on with requests; a WebSocket leaves this count when it opens.
+const AGE_MAX: Duration = Duration::from_secs(60);
 /// How long to wait when the system has no more files, so that others can close some.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -120,11 +122,17 @@ async fn serve(
     let connection = builder.serve_connection(TokioIo::new(stream), answer).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let stop = tasks.stopping();
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stop.cancelled() => {
+    let ended = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = stop.cancelled() => None,
+        () = tokio::time::sleep(AGE_MAX) => None,
+    };
+    let result = match ended {
+        Some(result) => result,
+        None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            // Whoever still does not come to an end is cut off.
+            tokio::time::timeout(limits.head_deadline, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = result {
