@@ -30,7 +30,7 @@ pub struct Jwks {
     stale_max: Duration,
     fetcher: Fetcher,
     sets: ArcSwap<BTreeMap<SetName, KeySet>>,
-    last_attempt: Mutex<Option<Instant>>,
+    last_round: Mutex<Option<Round>>,
     wanted: Notify,
     rounds: watch::Sender<u64>,
 }
@@ -40,6 +40,13 @@ pub struct Jwks {
 struct SetName {
     issuer: String,
     source: JwksSource,
+}
+
+/// One fetch of all sources.
+#[derive(Clone, Copy)]
+struct Round {
+    begun_at: Instant,
+    is_running: bool,
 }
 
 #[derive(Clone)]
@@ -63,7 +70,7 @@ impl Jwks {
             stale_max: settings.jwks_stale_max,
             fetcher: Fetcher::new(settings)?,
             sets: ArcSwap::default(),
-            last_attempt: Mutex::new(None),
+            last_round: Mutex::new(None),
             wanted: Notify::new(),
             rounds: watch::Sender::new(0),
         };
@@ -98,14 +105,20 @@ impl Jwks {
         }
     }
 
-    /// Asks for a fetch and waits for it. `false` at once when one was made a moment ago: a flood of tokens with
-    /// invented keys must not become a flood of fetches.
+    /// Asks for a fetch and waits for it. `false` at once when one ended a moment ago: a flood of tokens with invented
+    /// keys must not become a flood of fetches.
     pub(super) async fn refetch(&self, wait: Duration) -> bool {
-        if self.sources.is_empty() || self.is_cooling() {
+        if self.sources.is_empty() {
             return false;
         }
         let mut rounds = self.rounds.subscribe();
-        self.wanted.notify_one();
+        let is_running = self.last_round.lock().is_some_and(|round| round.is_running);
+        if !is_running {
+            if self.is_cooling() {
+                return false;
+            }
+            self.wanted.notify_one();
+        }
         tokio::time::timeout(wait, rounds.changed()).await.is_ok_and(|changed| changed.is_ok())
     }
 
@@ -130,13 +143,14 @@ impl Jwks {
     }
 
     fn is_cooling(&self) -> bool {
-        self.last_attempt.lock().is_some_and(|at| at.elapsed() < self.cooldown)
+        self.last_round.lock().is_some_and(|round| round.begun_at.elapsed() < self.cooldown)
     }
 
     /// Fetches every source once; whether all could be had.
     async fn round(&self) -> bool {
         let mut complete = true;
-        *self.last_attempt.lock() = Some(Instant::now());
+        let begun_at = Instant::now();
+        *self.last_round.lock() = Some(Round { begun_at, is_running: true });
         for source in &self.sources {
             let fetched = match source {
                 JwksSource::File(path) => self.fetcher.read(path),
@@ -145,6 +159,7 @@ impl Jwks {
             complete &= fetched.is_ok();
             self.store(source, fetched, Instant::now());
         }
+        *self.last_round.lock() = Some(Round { begun_at, is_running: false });
         self.rounds.send_modify(|round| *round += 1);
         complete
     }

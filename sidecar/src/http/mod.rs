@@ -6,5 +6,8 @@ mod admin;
 mod guard;
 mod public;
 
+#[cfg(test)]
+mod tests;
+
 pub use admin::admin_router;
 pub use public::{HttpState, public_router};
