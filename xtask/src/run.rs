@@ -75,13 +75,13 @@ pub enum RunError {
 /// When something cannot be built or started, or the sidecar ends by itself.
 pub fn run() -> Result<(), RunError> {
     let existing = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+    let folder = log_folder()?;
+    let _only = only_one(&folder)?;
     println!("building (the first time takes some minutes) ...");
     let program = match existing {
         Some(_) => build::sidecar(PROFILE)?,
         None => build::both(Version::V15, PROFILE)?.1,
     };
-    let folder = log_folder()?;
-    let _only = only_one(&folder)?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD]).map_err(access(&folder))?;
     let database = open(existing)?;
     let sidecar = Sidecar::start(&program, &database, &folder.join("sidecar.log"))?;

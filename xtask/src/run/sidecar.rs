@@ -16,6 +16,8 @@ use super::database::{Database, SIDECAR_ROLE};
 use super::{RunError, access, provision, secret};
 use crate::process;
 
+/// The sidecar's default.
+const PORT: u16 = 4000;
 const START_MAX: Duration = Duration::from_secs(30);
 /// Longer than the sidecar gives its own connections.
 const STOP_MAX: Duration = Duration::from_secs(15);
@@ -35,7 +37,7 @@ impl Sidecar {
     pub(super) fn start(program: &Path, database: &Database, log: &Path) -> Result<Self, RunError> {
         let password = secret::generate()?;
         make_role(database, &password)?;
-        let (listen, admin) = (address("REALTIME_LISTEN", 4000), address("REALTIME_ADMIN_LISTEN", 4001));
+        let (listen, admin) = (address("REALTIME_LISTEN", PORT), address("REALTIME_ADMIN_LISTEN", PORT + 1));
         let mut command = with_owner(program);
         command.args(["serve", "--demo"]).process_group(0);
         command.env("REALTIME_DATABASE_URL", database.sidecar_url(&password));
@@ -102,8 +104,9 @@ impl Sidecar {
 
     /// A command line that follows a channel.
     pub(super) fn try_tail(&self) -> String {
-        let url = format!("--url ws://{}/realtime", self.listen);
-        format!("{} tail {url} '{}'", self.program.display(), provision::try_channel())
+        let is_default = self.listen == SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+        let url = if is_default { String::new() } else { format!(" --url ws://{}/realtime", self.listen) };
+        format!("{} tail{url} '{}'", self.program.display(), provision::try_channel())
     }
 
     /// A command line that asks how it is.
