@@ -36,7 +36,9 @@ comment on table realtime.layouts is 'Column lists that the row images in the lo
 -- A segment is one log table and one tick table, given back together by TRUNCATE. Eight segments: retention is six
 -- periods of one segment each, one more is being filled and one is free when the next period begins.
 --
--- The one index serves the one question that readers ask: xid = X and seq >= S order by seq limit N.
+-- One index serves the one question that readers ask: xid = X and seq >= S order by seq limit N. The other one serves
+-- the ticker, which wants to know how many rows a transaction has and not look at each: it holds the ends of runs. A run
+-- is a row of consecutive places that one transaction wrote at once, mostly all it wrote; its last row says how many.
 -- Autovacuum would only find rows of rolled-back transactions, and they go with the segment.
 
 do $$
@@ -47,6 +49,7 @@ begin
         seq        bigint      not null,
         layout     bigint      not null,   -- 0 for messages
         at         timestamptz not null,
+        run        int4,                   -- this row ends a run of so many rows
         flags      int2        not null,   -- 1: old holds the key only, 2: new holds the key only, 4: oversize
         op         "char"      not null,   -- I U D T(runcate) M(essage) C(ommit of a spilled transaction)
         message_id uuid,
@@ -58,6 +61,7 @@ begin
     -- Images are stored as they are: compressing them would cost the writer more than the space is worth.
     execute format('alter table realtime.log_%s alter old set storage external, alter new set storage external', k);
     execute format('create index log_%s_xid_seq on realtime.log_%1$s (xid, seq)', k);
+    execute format('create index log_%s_run on realtime.log_%1$s (xid) include (seq, run) where run is not null', k);
     execute format('create table realtime.tick_%s (
         id           bigint      primary key,
         history      text        not null,   -- server identity and database: offsets mean nothing elsewhere
@@ -65,7 +69,7 @@ begin
         snapshot     pg_snapshot not null,
         first_offset bigint      not null,
         last_offset  bigint      not null,
-        xids         xid8[]      not null,   -- the batch in its order, in chunks of at most 10,000 rows:
+        xids         xid8[]      not null,   -- the batch in its order, run by run:
         seqs         bigint[]    not null,   -- whose, from which seq on,
         counts       int4[]      not null,   -- how many
         at           timestamptz not null

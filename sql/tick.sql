@@ -72,22 +72,17 @@ begin
     ended as (
       select x from pg_snapshot_xip(old_snapshot) x where pg_visible_in_snapshot(x, (select snapshot from now))),
     found as (
-      select l.xid, l.seq from realtime.log l
-       where l.xid >= old_xmax and l.xid < (select pg_snapshot_xmax(snapshot) from now)
+      select l.xid, l.seq, l.run from realtime.log l
+       where l.run is not null and l.xid >= old_xmax and l.xid < (select pg_snapshot_xmax(snapshot) from now)
          and pg_visible_in_snapshot(l.xid, (select snapshot from now))
       union all
-      select l.xid, l.seq from ended join realtime.log l on l.xid = ended.x),
-    numbered as (
-      select xid, seq, max(seq) over (partition by xid) as last_seq,
-             (row_number() over (partition by xid order by seq) - 1) / 10000 as chunk
-        from found),
-    chunks as (
-      select xid, chunk, last_seq, min(seq) as seq, count(*)::int4 as n
-        from numbered group by xid, chunk, last_seq),
+      select l.xid, l.seq, l.run from ended join realtime.log l on l.xid = ended.x and l.run is not null),
+    runs as (
+      select xid, seq - run + 1 as seq, run as n, max(seq) over (partition by xid) as last_seq from found),
     ordered as (
-      select sum(n)::bigint as n, array_agg(xid order by last_seq, xid, chunk) as xids,
-             array_agg(seq order by last_seq, xid, chunk) as seqs, array_agg(n order by last_seq, xid, chunk) as counts
-        from chunks)
+      select sum(n)::bigint as n, array_agg(xid order by last_seq, xid, seq) as xids,
+             array_agg(seq order by last_seq, xid, seq) as seqs, array_agg(n order by last_seq, xid, seq) as counts
+        from runs)
   select now.snapshot, ordered.* into batch from now, ordered;
 
   if batch.n > 0 then

@@ -6,8 +6,8 @@
 //! it ends with a row of its own at PRE_COMMIT.
 
 use crate::capture::Capture;
-use crate::schema::{SEGMENTS, Schema};
-use crate::write::Table;
+use crate::schema::Schema;
+use crate::segment::{Row, Segment};
 use crate::{settings, wake};
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -17,6 +17,9 @@ use std::rc::Rc;
 
 /// Entries kept before a transaction writes early, whatever their size.
 const ENTRIES_MAX: usize = 1 << 16;
+
+/// Rows of one run: readers find their place in a run by counting, so it must not be long.
+const RUN_MAX: i32 = 8_192;
 
 /// One change on its way into the buffer.
 #[derive(Default)]
@@ -94,6 +97,24 @@ pub(crate) unsafe fn push(change: Change) {
         });
         if full {
             spill(subtransaction);
+        }
+    }
+}
+
+impl Entry {
+    /// The log's row; its images lie in `bytes`.
+    fn row<'a>(&self, bytes: &'a [u8]) -> Row<'a> {
+        let image = |range: &Option<Range<usize>>| range.clone().map(|r| &bytes[r]);
+        Row {
+            seq: self.seq,
+            layout: self.layout,
+            op: self.op,
+            flags: self.flags,
+            message_id: self.message_id,
+            old_tid: self.old_tid,
+            new_tid: self.new_tid,
+            old: image(&self.old),
+            new: image(&self.new),
         }
     }
 }
@@ -266,72 +287,19 @@ unsafe fn write_out(buffer: &mut Buffer) {
         pg_sys::InterruptHoldoffCount += 1;
         buffer.layouts.retain(|_, capture| !capture.layout.settle(&schema));
         buffer.give_places();
-        let table = Table::open(lock_segment(&schema));
-        let xid = pg_sys::GetTopFullTransactionId().value;
-        let now = pg_sys::GetCurrentTimestamp();
-        for entry in &buffer.entries {
-            insert(&table, entry, &buffer.bytes, xid, now);
+        let segment = Segment::open(&schema);
+        let mut run = 0;
+        for (n, entry) in buffer.entries.iter().enumerate() {
+            run += 1;
+            let goes_on = run < RUN_MAX && buffer.entries.get(n + 1).is_some_and(|next| next.seq == entry.seq + 1);
+            segment.insert(&entry.row(&buffer.bytes), (!goes_on).then_some(run));
+            if !goes_on {
+                run = 0;
+            }
         }
-        table.close();
+        segment.close();
         pg_sys::InterruptHoldoffCount -= 1;
         WRITTEN.set(true);
         wake::ensure_worker();
-    }
-}
-
-/// Locks the segment being written, or another one when somebody is giving that back: a writer waits for nobody, and
-/// readers look in all of them.
-unsafe fn lock_segment(schema: &Schema) -> pg_sys::Oid {
-    // SAFETY: as in `write_out`.
-    unsafe {
-        let current = schema.segment();
-        let mut order = (0..SEGMENTS).map(|k| schema.segments[(current + k) % SEGMENTS]);
-        let free = order.find(|oid| pg_sys::ConditionalLockRelationOid(*oid, pg_sys::RowExclusiveLock as i32));
-        free.unwrap_or_else(|| {
-            let oid = schema.segments[current];
-            pg_sys::LockRelationOid(oid, pg_sys::RowExclusiveLock as i32);
-            oid
-        })
-    }
-}
-
-/// One row of the log; the columns are those of `sql/log.sql`, in their order.
-unsafe fn insert(table: &Table, entry: &Entry, bytes: &[u8], xid: u64, now: pg_sys::TimestampTz) {
-    // SAFETY: every pointer datum outlives the insert; images are freed again after it.
-    unsafe {
-        let pointer =
-            |tid: &Option<pg_sys::ItemPointerData>| tid.as_ref().map(|t| pg_sys::Datum::from(std::ptr::from_ref(t)));
-        let (old, new) = (image(&entry.old, bytes), image(&entry.new, bytes));
-        let columns = [
-            Some(pg_sys::Datum::from(xid)),
-            Some(pg_sys::Datum::from(entry.seq)),
-            Some(pg_sys::Datum::from(entry.layout)),
-            Some(pg_sys::Datum::from(now)),
-            Some(pg_sys::Datum::from(entry.flags)),
-            Some(pg_sys::Datum::from(entry.op as i8)),
-            entry.message_id.as_ref().map(|id| pg_sys::Datum::from(id.as_ptr())),
-            pointer(&entry.old_tid),
-            pointer(&entry.new_tid),
-            old,
-            new,
-        ];
-        let values = columns.map(|c| c.unwrap_or(pg_sys::Datum::from(0)));
-        table.insert(&values, &columns.map(|c| c.is_none()));
-        for datum in [old, new].into_iter().flatten() {
-            pg_sys::pfree(datum.cast_mut_ptr());
-        }
-    }
-}
-
-/// The image as a `bytea`.
-unsafe fn image(range: &Option<Range<usize>>, bytes: &[u8]) -> Option<pg_sys::Datum> {
-    let image = &bytes[range.clone()?];
-    // SAFETY: the allocation has the header's four bytes and the image's.
-    unsafe {
-        let length = image.len() + pg_sys::VARHDRSZ;
-        let datum = pg_sys::palloc(length).cast::<u8>();
-        pgrx::set_varsize_4b(datum.cast(), i32::try_from(length).unwrap_or(i32::MAX));
-        std::ptr::copy_nonoverlapping(image.as_ptr(), datum.add(pg_sys::VARHDRSZ), image.len());
-        Some(pg_sys::Datum::from(datum))
     }
 }

@@ -1,7 +1,7 @@
 //! The database half of realtime: what SQL cannot do well.
 //!
-//! The path of a change: [`capture`] (row trigger: images into memory) → [`buffer`] (written at PRE_COMMIT with the
-//! ordering key) → [`wake`] (after COMMIT, the worker's latch) → [`worker`] (tick, then NOTIFY, both in SQL).
+//! The path of a change: [`capture`] (row trigger: images into memory) → [`buffer`] (written into a [`segment`] at
+//! PRE_COMMIT with the ordering key) → [`wake`] (after COMMIT, the worker's latch) → [`worker`] (tick, then NOTIFY, both in SQL).
 //! The way back: `realtime.read()` in SQL asks [`json`] for the text of an [`image`], which the [`layout`] it was
 //! written by explains. [`identity`] assumes a client's role for one call. Everything else is in `sql/`.
 //!
@@ -19,6 +19,7 @@ mod layout;
 mod options;
 mod registry;
 mod schema;
+mod segment;
 mod settings;
 mod wake;
 mod worker;

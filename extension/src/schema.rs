@@ -7,11 +7,12 @@ use std::ffi::CString;
 
 /// How many segments `sql/log.sql` makes.
 pub(crate) const SEGMENTS: usize = 8;
-const LOG_COLUMNS: [pg_sys::Oid; 11] = [
+const LOG_COLUMNS: [pg_sys::Oid; 12] = [
     XID8,
     pg_sys::INT8OID,
     pg_sys::INT8OID,
     pg_sys::TIMESTAMPTZOID,
+    pg_sys::INT4OID,
     pg_sys::INT2OID,
     pg_sys::CHAROID,
     pg_sys::UUIDOID,
