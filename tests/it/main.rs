@@ -1,4 +1,5 @@
 //! The product from outside, one module per behaviour.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod fixtures;
 mod rows;
