@@ -1,0 +1,216 @@
+//! One run: prepare, write under faults, come to rest, count.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+use xtask::cluster::{Cluster, Options, Tree};
+use xtask::postgres::Version;
+
+use crate::book::{Book, Truth};
+use crate::database::{self, Address, Table};
+use crate::event::Row;
+use crate::fault::Faults;
+use crate::memory::Memory;
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::reader::{Desk, Habits, Reader};
+use crate::recompute;
+use crate::stream::Stream;
+use crate::verdict::Verdict;
+use crate::writer::Writer;
+
+/// Readers that have not got everything after this time never will.
+const CATCH_UP_MAX: Duration = Duration::from_secs(60);
+
+/// Runs a plan and fails the test unless every count is zero.
+pub(crate) fn run(plan: Plan) {
+    println!("{plan:?}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    // Starting blocks and spawns: inside the runtime, on this thread.
+    let run = {
+        let _inside = runtime.enter();
+        Run::start(plan)
+    };
+    let good = runtime.block_on(run.finish());
+    assert!(good, "not every count is zero");
+}
+
+/// Everything that is going on.
+struct Run {
+    plan: Plan,
+    cluster: Cluster,
+    random: Random,
+    desk: Desk,
+    stop: Arc<AtomicBool>,
+    writers: Vec<JoinHandle<()>>,
+    readers: Vec<JoinHandle<Stream>>,
+}
+
+impl Run {
+    fn start(plan: Plan) -> Self {
+        let mut random = Random::new(plan.seed);
+        let cluster = start_cluster(&plan);
+        let oldest = cluster.sql(database::DATABASE, "select oldest from realtime.status()").unwrap();
+        let oldest = oldest.parse().unwrap();
+        let desk = Desk {
+            address: Address::of(&cluster),
+            memory: Arc::new(Memory::default()),
+            book: Arc::new(Book::default()),
+            last: Arc::new(AtomicI64::new(0)),
+            resumed: Arc::new(AtomicU64::new(0)),
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut run = Self { plan, cluster, random: random.fork(), desk, stop, writers: vec![], readers: vec![] };
+        run.start_readers(oldest);
+        run.start_writers();
+        run
+    }
+
+    fn start_readers(&mut self, oldest: i64) {
+        for number in 0..self.plan.readers {
+            let is_short = self.plan.retention.is_some();
+            let habits =
+                Habits { ticks: number == 1, rotates: is_short && number == 1, sleeps: is_short && number == 2 };
+            let name = format!("reader {number}");
+            let reader = Reader::new(&name, self.desk.clone(), habits, self.random.fork(), oldest);
+            self.readers.push(tokio::spawn(reader.run()));
+        }
+    }
+
+    fn start_writers(&mut self) {
+        for _ in 0..self.plan.writers {
+            let (address, book) = (self.desk.address.clone(), Arc::clone(&self.desk.book));
+            let writer = Writer::new(address, book, self.random.fork(), Arc::clone(&self.stop));
+            self.writers.push(tokio::spawn(writer.run()));
+        }
+    }
+
+    /// Lets it go on for its time, brings it to rest and counts.
+    async fn finish(mut self) -> bool {
+        let began = tokio::time::Instant::now();
+        let faults = Faults::new(&self.plan, self.random.fork());
+        let mut cluster = self.cluster;
+        let (cluster, faults) = tokio::task::spawn_blocking(move || {
+            let done = faults.commit(&mut cluster);
+            (cluster, done)
+        })
+        .await
+        .unwrap();
+        tokio::time::sleep_until(began + self.plan.duration).await;
+        self.stop.store(true, Ordering::Relaxed);
+        for writer in self.writers.drain(..) {
+            writer.await.unwrap();
+        }
+        let session = self.desk.address.connect_patiently("postgres").await;
+        let truth = rest(&session.client, &self.desk).await;
+        let streams = all(self.readers.drain(..)).await;
+        println!("faults {}, resumed {}", faults.unwrap(), self.desk.resumed.load(Ordering::Relaxed));
+        let good = count(&session.client, &self.plan, &self.desk, &truth, streams).await;
+        drop(cluster);
+        good
+    }
+}
+
+fn start_cluster(plan: &Plan) -> Cluster {
+    let tree = Tree::prepare(Version::V15).unwrap();
+    // Deadlocks are part of the workload and should not take a second each.
+    let options = Options::default().set("deadlock_timeout", "50ms");
+    let cluster = Cluster::start(&tree, &options).unwrap();
+    database::prepare(&cluster, plan).unwrap();
+    cluster
+}
+
+/// Ends prepared transactions, makes everything readable, and tells the readers how far they have to read.
+async fn rest(client: &Client, desk: &Desk) -> Truth {
+    for row in client.query("select gid from pg_prepared_xacts", &[]).await.unwrap() {
+        client.batch_execute(&format!("rollback prepared '{}'", row.get::<_, &str>(0))).await.unwrap();
+    }
+    while !client.query("select from realtime.tick()", &[]).await.unwrap().is_empty() {}
+    let head: i64 = client.query_one("select head from realtime.status()", &[]).await.unwrap().get(0);
+    desk.last.store(head, Ordering::Release);
+    let rows = client.query("select txn from ledger", &[]).await.unwrap();
+    let committed: HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
+    desk.book.close(&committed)
+}
+
+async fn all(readers: impl Iterator<Item = JoinHandle<Stream>>) -> Vec<Stream> {
+    let mut streams = Vec::new();
+    for reader in readers {
+        streams.push(timeout(CATCH_UP_MAX, reader).await.expect("a reader did not catch up").unwrap());
+    }
+    streams
+}
+
+async fn count(client: &Client, plan: &Plan, desk: &Desk, truth: &Truth, mut streams: Vec<Stream>) -> bool {
+    let gaps_allowed = plan.retention.is_some();
+    if !gaps_allowed {
+        streams.push(read_again(desk, client).await);
+    }
+    let mut verdict = Verdict::default();
+    for stream in &streams {
+        println!("{}: {} events, {} gaps", stream.name, stream.steps.len(), stream.gaps.len());
+        verdict.judge(stream, truth, gaps_allowed);
+    }
+    verdict.judge_gaps(&streams, truth);
+    verdict.two_values.add_all(desk.memory.doubles());
+    verdict.failed_user_writes.add_all(desk.book.failures());
+    verdict.contradictions.add_all(truth.contradictions.iter().cloned());
+    verdict.wrong_fold.add_all(compare_folds(client, &streams).await);
+    verdict.wrong_order.add_all(differences(client).await);
+    println!("transactions {:?}, taken back {}", truth.outcomes, truth.taken_back);
+    println!("ordinary errors {:?}", desk.book.expected());
+    println!("committed events {}", truth.made_by.len());
+    verdict.print()
+}
+
+/// The final log, read once more from its beginning: what was delivered must be what it says.
+async fn read_again(desk: &Desk, client: &Client) -> Stream {
+    let oldest: i64 = client.query_one("select oldest from realtime.status()", &[]).await.unwrap().get(0);
+    Reader::new("the final log", desk.clone(), Habits::default(), Random::new(0), oldest).run().await
+}
+
+async fn compare_folds(client: &Client, streams: &[Stream]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for table in Table::ALL {
+        let there = rows_of(client, table).await;
+        let whole = streams.iter().filter(|stream| stream.is_whole());
+        for stream in whole.filter(|stream| stream.scope.has(crate::book::Write::Truncate(table))) {
+            let folded = stream.folded(table);
+            if folded != there {
+                let (got, have) = (folded.len(), there.len());
+                let first = folded.iter().zip(&there).find(|(one, other)| one != other);
+                faults.push(format!("{}: {table:?} folds to {got} rows, has {have}; {first:?}", stream.name));
+            }
+        }
+    }
+    faults
+}
+
+async fn rows_of(client: &Client, table: Table) -> Vec<Row> {
+    let text = format!("select row_to_json(t)::text from {} t order by {}", table.name(), table.key().join(", "));
+    let rows = client.query(&text, &[]).await.unwrap();
+    rows.iter().map(|row| serde_json::from_str(row.get(0)).unwrap()).collect()
+}
+
+/// What the log's own tables say against themselves.
+async fn differences(client: &Client) -> Vec<String> {
+    client.batch_execute("set enable_seqscan = off; set jit = off; set timezone = 'UTC'").await.unwrap();
+    let mut faults = Vec::new();
+    for (what, text) in [("order", recompute::DIFFERENCES), ("chain", recompute::CHAIN), ("left", recompute::LEFT)] {
+        let rows = client.simple_query(text).await.unwrap();
+        faults.extend(rows.into_iter().filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(format!("{what}: {}", line(&row))),
+            _ => None,
+        }));
+    }
+    faults
+}
+
+fn line(row: &tokio_postgres::SimpleQueryRow) -> String {
+    (0..row.len()).map(|column| row.get(column).unwrap_or("null")).collect::<Vec<_>>().join(" ")
+}
