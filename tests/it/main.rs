@@ -2,4 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod fixtures;
+mod insforge;
+mod messages;
 mod rows;
+mod seed;
