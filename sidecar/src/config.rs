@@ -30,6 +30,12 @@ use values::Values;
 /// All settings and their defaults as TOML with comments, for people and for the key list.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
 
+/// Every environment variable that is a setting, with the setting's name in the file.
+#[must_use]
+pub fn environment_names() -> Vec<(String, String)> {
+    environment::names(&values::defaults())
+}
+
 /// Everything that can be set, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -41,6 +47,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Whether the demonstration page is served.
     pub demo: bool,
+    /// The way into the database that the page shows.
+    pub demo_psql: String,
     /// Whether events are read from the log and delivered.
     pub deliver: bool,
     /// How the database is reached.
@@ -151,6 +159,7 @@ impl Config {
         let admin_listen = values.address("admin_listen");
         let origins = origins(values);
         let (demo, deliver) = (values.flag("demo"), values.flag("deliver"));
+        let demo_psql = values.text("demo_psql");
         let database = DatabaseSettings::build(values);
         let auth = AuthSettings::build(values);
         let (limits, timing) = (limits(values), timing(values));
@@ -160,6 +169,7 @@ impl Config {
             admin_listen: admin_listen?,
             origins,
             demo,
+            demo_psql,
             deliver,
             database: database?,
             auth: auth?,

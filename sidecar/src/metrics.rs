@@ -19,6 +19,7 @@ use prometheus_client::{
 /// All families. Counting is one atomic addition; nothing here waits.
 pub struct Metrics {
     registry: Registry,
+    labelled: Vec<LabelledFamily>,
     /// Open connections.
     pub connections: Gauge,
     /// Connections accepted since start, by dialect.
@@ -92,6 +93,17 @@ pub struct Labelled {
     label: &'static str,
 }
 
+/// What is known about a family before it has counted anything.
+#[derive(Clone, Debug)]
+pub struct LabelledFamily {
+    /// As it is encoded.
+    pub name: String,
+    /// The one label.
+    pub label: &'static str,
+    /// What it counts.
+    pub help: String,
+}
+
 impl Labelled {
     /// Counts one.
     pub fn inc(&self, value: &'static str) {
@@ -120,7 +132,7 @@ impl Metrics {
     /// Registers every family at zero.
     #[must_use]
     pub fn new() -> Self {
-        let mut families = Families(Registry::with_prefix("realtime"));
+        let mut families = Families { registry: Registry::with_prefix("realtime"), labelled: Vec::new() };
         let f = &mut families;
         Self {
             connections: f.gauge("connections", "Open connections"),
@@ -155,6 +167,7 @@ impl Metrics {
             listener_up: f.gauge("listener_up", "1 while the LISTEN session is alive"),
             caught_up: f.gauge("caught_up", "1 from the first successful read on"),
             worker_up: f.gauge("worker_up", "1 while a worker in the database ticks, 0 while this sidecar does"),
+            labelled: std::mem::take(&mut families.labelled),
             registry: families.finish(),
         }
     }
@@ -168,6 +181,12 @@ impl Metrics {
         page
     }
 
+    /// The families with a label. They are encoded only once they have counted something.
+    #[must_use]
+    pub fn labelled(&self) -> &[LabelledFamily] {
+        &self.labelled
+    }
+
     /// Whether clients may be sent here: the database answers and the log was read at least once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -175,43 +194,48 @@ impl Metrics {
     }
 }
 
-struct Families(Registry);
+struct Families {
+    registry: Registry,
+    labelled: Vec<LabelledFamily>,
+}
 
 impl Families {
     fn counter(&mut self, name: &str, help: &str) -> Counter {
         let counter = Counter::default();
-        self.0.register(name, help, counter.clone());
+        self.registry.register(name, help, counter.clone());
         counter
     }
 
     fn gauge(&mut self, name: &str, help: &str) -> Gauge {
         let gauge = Gauge::default();
-        self.0.register(name, help, gauge.clone());
+        self.registry.register(name, help, gauge.clone());
         gauge
     }
 
     fn lag(&mut self, name: &str, help: &str) -> Gauge<f64, AtomicU64> {
         let gauge = Gauge::default();
-        self.0.register_with_unit(name, help, Unit::Seconds, gauge.clone());
+        self.registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
         gauge
     }
 
     fn seconds(&mut self, name: &str, help: &str) -> Histogram {
         const BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
         let histogram = Histogram::new(BUCKETS);
-        self.0.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        self.registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
         histogram
     }
 
     fn labelled(&mut self, name: &str, help: &str, label: &'static str) -> Labelled {
         let family = Family::default();
-        self.0.register(name, help, family.clone());
+        self.registry.register(name, help, family.clone());
+        let (name, help) = (format!("realtime_{name}_total"), help.to_owned());
+        self.labelled.push(LabelledFamily { name, label, help });
         Labelled { family, label }
     }
 
     fn finish(mut self) -> Registry {
-        self.0.register_collector(Box::new(Process { started: Instant::now() }));
-        self.0
+        self.registry.register_collector(Box::new(Process { started: Instant::now() }));
+        self.registry
     }
 }
 

@@ -5,9 +5,10 @@
 
 use std::{borrow::Cow, str::FromStr};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::{
     Layer,
-    filter::{LevelFilter, Targets},
+    filter::{FilterExt, LevelFilter, Targets, filter_fn},
     fmt,
     layer::SubscriberExt,
     registry,
@@ -35,7 +36,18 @@ pub fn start(settings: &LogSettings) -> Result<(), TryInitError> {
         LogFormat::Text => layer.with_ansi(false).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
+    let filter = filter.and(filter_fn(is_discreet));
     registry().with(layer.with_filter(filter)).try_init()
+}
+
+/// Whether a line may be written at all. Drivers and HTTP libraries show parameters, headers and frames when they are
+/// asked for details; ours are written with care.
+fn is_discreet(metadata: &Metadata<'_>) -> bool {
+    is_ours(metadata.target()) || *metadata.level() <= Level::WARN
+}
+
+fn is_ours(target: &str) -> bool {
+    target == "realtime_sidecar" || target.starts_with("realtime_sidecar::")
 }
 
 /// A request's path and query with secrets hidden: by name, and whatever looks like a token.
@@ -82,6 +94,14 @@ mod tests {
         ];
         for (given, wanted) in cases {
             assert_eq!(redact(given), wanted);
+        }
+    }
+
+    #[test]
+    fn libraries_are_not_asked_for_details() {
+        assert!(is_ours("realtime_sidecar") && is_ours("realtime_sidecar::reader"));
+        for target in ["tokio_postgres::prepare", "tungstenite::protocol", "hyper", "realtime_sidecar_fake", ""] {
+            assert!(!is_ours(target), "{target}");
         }
     }
 

@@ -1,0 +1,103 @@
+//! The generated parts of `docs/configuration.md` are what the program has.
+
+use std::{collections::BTreeMap, fmt::Write, path::Path};
+
+use realtime_sidecar::{
+    config::{DEFAULTS, environment_names},
+    metrics::Metrics,
+};
+
+/// Settings that share an explanation.
+struct Group {
+    section: String,
+    settings: Vec<(String, String)>,
+    text: String,
+}
+
+/// Reads `config.default.toml` as people do: a comment explains the settings right below it.
+fn groups() -> Vec<Group> {
+    let (mut groups, mut section, mut comment): (Vec<Group>, String, Vec<&str>) = Default::default();
+    for line in DEFAULTS.lines() {
+        if line.is_empty() {
+            comment.clear();
+        } else if let Some(text) = line.strip_prefix('#') {
+            comment.push(text.trim());
+        } else if let Some(name) = line.strip_prefix('[') {
+            name.trim_end_matches(']').clone_into(&mut section);
+        } else if let Some((name, default)) = line.split_once(" = ") {
+            let setting = (name.to_owned(), default.to_owned());
+            match groups.last_mut().filter(|last| last.section == section && last.text == comment.join(" ")) {
+                Some(group) => group.settings.push(setting),
+                None => {
+                    groups.push(Group { section: section.clone(), settings: vec![setting], text: comment.join(" ") });
+                }
+            }
+        }
+    }
+    groups
+}
+
+fn key(section: &str, name: &str) -> String {
+    if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
+}
+
+fn settings() -> String {
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (variable, key) in environment_names() {
+        names.entry(key).or_default().push(format!("`{variable}`"));
+    }
+    let (mut page, mut section) = (String::new(), None);
+    for group in groups() {
+        if section.as_ref() != Some(&group.section) {
+            let title =
+                if group.section.is_empty() { "Top level".to_owned() } else { format!("`[{}]`", group.section) };
+            write!(page, "\n### {title}\n\n| setting | default | environment | meaning |\n|---|---|---|---|\n")
+                .unwrap();
+            section = Some(group.section.clone());
+        }
+        let column = |cell: &dyn Fn(&(String, String)) -> String| {
+            group.settings.iter().map(cell).collect::<Vec<_>>().join("<br>")
+        };
+        let (setting, default) = (column(&|(name, _)| format!("`{name}`")), column(&|(_, text)| format!("`{text}`")));
+        let environment = column(&|(name, _)| names[&key(&group.section, name)].join("<br>"));
+        writeln!(page, "| {setting} | {default} | {environment} | {} |", group.text).unwrap();
+    }
+    page + "\n"
+}
+
+fn metrics() -> String {
+    let metrics = Metrics::new();
+    let encoded = metrics.encode();
+    let mut rows: Vec<String> = Vec::new();
+    for (family, text) in encoded.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')) {
+        let kind = format!("# TYPE {family} ");
+        let kind = encoded.lines().find_map(|line| line.strip_prefix(&kind)).unwrap();
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        rows.push(format!("| `{family}{suffix}` | {kind} | {} |", text.trim_end_matches('.')));
+    }
+    for family in metrics.labelled() {
+        rows.push(format!("| `{}{{{}}}` | counter | {} |", family.name, family.label, family.help));
+    }
+    rows.sort();
+    format!("\n| family | type | meaning |\n|---|---|---|\n{}\n\n", rows.join("\n"))
+}
+
+/// Puts `content` between the page's markers called `name`.
+fn with_block(page: &str, name: &str, content: &str) -> String {
+    let begin = page.find(&format!("<!-- {name}:")).expect("the page has the marker");
+    let begin = begin + page[begin..].find("-->").expect("the marker is closed") + 4;
+    let end = page.find(&format!("<!-- /{name} -->")).expect("the page has the end marker");
+    format!("{}{content}{}", &page[..begin], &page[end..])
+}
+
+#[test]
+fn the_page_is_what_the_program_has() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let wanted = with_block(&with_block(&page, "settings", &settings()), "metrics", &metrics());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+        return;
+    }
+    assert!(page == wanted, "docs/configuration.md is behind the program; run this test once with UPDATE_DOCS=1");
+}
