@@ -59,15 +59,6 @@ pub fn extension(version: Version, profile: Profile) -> Result<PathBuf, BuildErr
     build_extension(version, &headers_from(version)?, profile)
 }
 
-/// As [`extension`], for the server of an installation that need not be where the system keeps its own.
-///
-/// # Errors
-///
-/// When its version is not supported or cargo fails.
-pub fn extension_with(installation: &Installation, profile: Profile) -> Result<PathBuf, BuildError> {
-    build_extension(installation.version()?, &installation.pg_config, profile)
-}
-
 fn build_extension(version: Version, pg_config: &Path, profile: Profile) -> Result<PathBuf, BuildError> {
     let mut cargo = cargo(profile, &["build", "--package", "realtime-extension", "--lib"]);
     cargo.args(extension_options(version)).env("PGRX_PG_CONFIG_PATH", pg_config);
@@ -97,17 +88,32 @@ pub fn sidecar(profile: Profile) -> Result<PathBuf, BuildError> {
     Ok(sidecar_program(profile))
 }
 
-/// Builds both at the same time: each ends with one long step that keeps a single core busy. Returns the library and the
-/// program.
+/// Builds both for one Postgres version. Returns the library and the program.
 ///
 /// # Errors
 ///
 /// When either fails; the other is still built to its end.
 pub fn both(version: Version, profile: Profile) -> Result<(PathBuf, PathBuf), BuildError> {
-    // Fetched before the two start, which would fetch it twice.
-    version.installation()?;
+    together(|| extension(version, profile), profile)
+}
+
+/// As [`both`], for the server of an installation that need not be where the system keeps its own.
+///
+/// # Errors
+///
+/// As [`both`], and when its version is not supported.
+pub fn both_with(installation: &Installation, profile: Profile) -> Result<(PathBuf, PathBuf), BuildError> {
+    let version = installation.version()?;
+    together(|| build_extension(version, &installation.pg_config, profile), profile)
+}
+
+/// At the same time, because each ends with one long step that keeps a single core busy.
+fn together(
+    extension: impl FnOnce() -> Result<PathBuf, BuildError> + Send,
+    profile: Profile,
+) -> Result<(PathBuf, PathBuf), BuildError> {
     let (library, program) = std::thread::scope(|scope| {
-        let library = scope.spawn(|| extension(version, profile));
+        let library = scope.spawn(extension);
         let program = sidecar(profile);
         (library.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), program)
     });

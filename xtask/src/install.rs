@@ -54,8 +54,7 @@ pub fn installation() -> Result<Installation, PostgresError> {
 /// When the build fails or a place cannot be written.
 pub fn install() -> Result<(), InstallError> {
     let server = installation()?;
-    let library = build::extension_with(&server, Profile::Release)?;
-    let sidecar = build::sidecar(Profile::Release)?;
+    let (library, sidecar) = build::both_with(&server, Profile::Release)?;
     let extensions = server.share.join("extension");
     let control = format!("{EXTENSION}.control");
     put(&library, &server.lib.join(format!("{EXTENSION}.so")), 0o755)?;
