@@ -1,5 +1,7 @@
 //! The generated parts of `docs/configuration.md` are what the program has.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on stops here")]
+
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
 use realtime_sidecar::{

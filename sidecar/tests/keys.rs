@@ -1,5 +1,7 @@
 //! Public keys fetched from an address: rotation, floods, outages and answers that are not keys.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on stops here")]
+
 use std::{
     sync::{
         Arc,
