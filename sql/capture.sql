@@ -155,6 +155,22 @@ as $$
 $$;
 comment on function realtime.enable_realtime(text, text, jsonb) is 'Makes a table emit its changes; schema and table as plain names.';
 
+create function realtime.enable_realtime_all(schema_name text, options jsonb default '{}') returns setof regclass
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  relation regclass;
+begin
+  for relation in select c.oid::regclass from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where n.nspname = schema_name and c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't'
+        and pg_has_role(current_user, c.relowner, 'USAGE') order by c.relname loop
+    perform realtime.enable_realtime(relation, options);
+    return next relation;
+  end loop;
+end $$;
+comment on function realtime.enable_realtime_all(text, jsonb) is 'Enables every table of a schema that the caller owns, and says which.';
+
 create function realtime._drop_triggers(relation regclass) returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp

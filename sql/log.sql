@@ -50,8 +50,9 @@ begin
         layout     bigint      not null,   -- 0 for messages
         at         timestamptz not null,
         run        int4,                   -- this row ends a run of so many rows
-        flags      int2        not null,   -- 1: old holds the key only, 2: new holds the key only, 4: oversize
-        op         "char"      not null,   -- I U D T(runcate) M(essage) C(ommit of a spilled transaction)
+        flags      int2        not null,   -- 1: old holds the key only, 2: new holds the key only, 4: oversize,
+                                           -- 8: gap because capture was off, 16: because the log was full
+        op         "char"      not null,   -- I U D T(runcate) M(essage) G(ap) C(ommit of a spilled transaction)
         message_id uuid,
         old_tid    tid,
         new_tid    tid,
@@ -101,9 +102,23 @@ create table realtime.state (
   floor_tick   bigint not null,
   floor_offset bigint,
   begun_at     bigint,               -- the first offset of this history
+  size_max     bigint not null,      -- the setting log_max_size, in bytes, where capture looks
+  is_full      bool not null default false,  -- over it, and nothing can be given back
   switched_at  timestamptz not null
 ) with (fillfactor = 10);
-insert into realtime.state values (true, 0, 1, null, null, clock_timestamp());
+insert into realtime.state (segment, floor_tick, size_max, switched_at)
+  select 0, 1, pg_size_bytes(realtime._setting('log_max_size')), clock_timestamp();
+
+create function realtime._note_size() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update realtime.state set size_max = pg_size_bytes(new.value);
+  return null;
+end $$;
+create trigger note_size after insert or update on realtime.settings
+  for each row when (new.name = 'log_max_size') execute function realtime._note_size();
 comment on table realtime.state is 'The segment being written, the floor of the log and the beginning of its history. Written by rotation, and when a history begins.';
 
 -- What tickers lock, one at a time. A table of our own rather than an advisory key: any user can take an advisory key.

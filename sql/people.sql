@@ -9,6 +9,15 @@ comment on function realtime.start_worker() is
 create function realtime._worker_pid() returns int
   language c volatile as 'MODULE_PATHNAME', 'worker_pid';
 
+create function realtime.stop_worker() returns boolean
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(pg_terminate_backend(realtime._worker_pid()), false)
+$$;
+comment on function realtime.stop_worker() is
+  'Ends this database''s worker; the next write starts one again. To keep it away: alter database ... set realtime.worker = off.';
+
 create view realtime.sidecars as
   select a.pid, a.usename as role, a.client_addr as address, a.backend_start as since, a.state
     from pg_stat_activity a
@@ -99,7 +108,7 @@ begin
     execute format('alter role %s noinherit', sidecar);
     return next format('%s: set NOINHERIT, so that it acts as a client''s role only where the extension makes it', sidecar);
   end if;
-  execute format('grant execute on function realtime.tick(), realtime.ring(), realtime.rotate(), realtime.cleanup_messages(int),
+  execute format('grant execute on function realtime.tick(), realtime.ring(), realtime.rotate(), realtime.mark_lost(), realtime.cleanup_messages(int),
     realtime.read(bigint, int, int, oid, text), realtime.status(), realtime.may_subscribe(text, text, text, text, text),
     realtime.publish_as(text, text, text, text, text, uuid) to %s', sidecar);
   return next format('%s: may read the log and ask on behalf of clients', sidecar);
@@ -118,6 +127,7 @@ revoke execute on all functions in schema realtime from public;
 grant execute on function
   realtime.contract_version(), realtime.channel_name(), realtime._matches(text, text), realtime.notify_table_change(), realtime.start_worker(),
   realtime.enable_realtime(regclass, jsonb), realtime.enable_realtime(text, text, jsonb),
+  realtime.enable_realtime_all(text, jsonb),
   realtime.disable_realtime(regclass), realtime.disable_realtime(text, text), realtime._check_table(regclass), realtime._find_table(text, text),
   realtime._trigger_arguments(regclass, jsonb), realtime._trigger_name(name, text), realtime._drop_triggers(regclass)
   to public;

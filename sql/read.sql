@@ -85,7 +85,7 @@ begin
       scanned := scanned + 1;
       cursor_at := "offset";
 
-      kind := 'e'; op := r.operation; oversize := r.flags & 4 <> 0; at := r.written_at;
+      kind := 'e'; op := r.operation; reason := null; oversize := r.flags & 4 <> 0; at := r.written_at;
       until := r.transaction_end;
       relations := null; schemas := null; tables := null; key := null; record := null; old_record := null;
       channel := null; event := null; payload := null; message_id := null; sender_type := null; sender_id := null; sender := null;
@@ -96,6 +96,8 @@ begin
           into channel, event, payload, sender_type, sender_id, sender, at from realtime.messages m where m.id = r.message;
         message_id := r.message; oversize := channel is not null and payload is null;
         continue when only_channel is not null and channel is distinct from only_channel;
+      elsif r.operation = 'G' and r.layout = 0 then
+        reason := 'log_full';  -- no relations: of any table, and any message
       elsif r.operation = 'C' then
         continue;  -- the end of a transaction that wrote early: nothing for anybody
       else
@@ -106,6 +108,7 @@ begin
         end if;
         continue when only_relation is not null and only_relation <> all (layout.relations);
         relations := layout.relations; schemas := layout.schemas; tables := layout.tables; key := layout.key;
+        reason := case when r.operation = 'G' then 'capture_off' end;
         record := realtime._render(r.layout, r.new, r.flags & 2 <> 0);
         old_record := realtime._render(r.layout, r.old, r.flags & 1 <> 0);
       end if;

@@ -13,7 +13,7 @@ as $$
 declare
   now_state record; last_dropped record; done text := '';
   keep constant interval := realtime._setting('log_retention')::interval;
-  size_max constant bigint := pg_size_bytes(realtime._setting('log_max_size'));
+  bytes_max constant bigint := pg_size_bytes(realtime._setting('log_max_size'));
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'realtime.rotate() runs in READ COMMITTED only' using errcode = 'invalid_transaction_state',
@@ -28,7 +28,7 @@ begin
   select x.* into last_dropped
     from (select distinct on (t.segment) t.segment, t.id, t.last_offset, t.at, t.snapshot
             from realtime.ticks t where t.segment <> now_state.segment order by t.segment, t.id desc) x
-   where (x.at < clock_timestamp() - keep or realtime._log_bytes() > size_max)
+   where (x.at < clock_timestamp() - keep or realtime._log_bytes() > bytes_max)
      and x.id < (select max(t.id) from realtime.ticks t)
    order by case when x.at < clock_timestamp() - keep then -x.id else x.id end limit 1;
   if last_dropped.id is not null then
@@ -38,7 +38,10 @@ begin
       end if;
     end loop;
   end if;
-  return done || realtime._switch(now_state.segment, now_state.switched_at, keep, size_max);
+  done := done || realtime._switch(now_state.segment, now_state.switched_at, keep, bytes_max);
+  -- Everything that is left is needed: rather than fill the disk, capture leaves one gap mark from now on.
+  update realtime.state set is_full = not is_full where is_full <> (realtime._log_bytes() > bytes_max);
+  return done;
 end $$;
 comment on function realtime.rotate() is 'Gives old segments of the log back and begins a new one when it is time. Called by whoever ticks.';
 
@@ -79,6 +82,21 @@ begin
     return false;  -- somebody writes or reads there; its turn comes again
   end;
 end $$;
+
+-- At the cap, and also when nobody rotates at all and the segment being written has grown over it, a transaction's events
+-- are not written. It says so in shared memory when it has committed, and the next ticker leaves one mark for all of them.
+-- The mark comes after their commits, so whoever starts over at the mark misses nothing.
+create function realtime._leave_gap_mark() returns boolean
+  language c volatile as 'MODULE_PATHNAME', 'leave_gap_mark';
+
+create function realtime.mark_lost() returns boolean
+  language sql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+  select realtime._leave_gap_mark()
+$$;
+comment on function realtime.mark_lost() is
+  'Leaves a gap mark when events could not be written because the log is at its cap. Called before tick(), in a transaction of its own.';
 
 -- Begins the next segment after a sixth of the retention, or when this one holds a sixth of the size.
 create function realtime._switch(k int, since timestamptz, keep interval, size_max bigint) returns text

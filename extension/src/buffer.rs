@@ -5,15 +5,16 @@
 //! `realtime.spill_bytes` writes early; what it writes then carries earlier keys and the last row decides its place, so
 //! it ends with a row of its own at PRE_COMMIT.
 
-use crate::capture::Capture;
+use crate::capture::{CAPTURE_OFF, Capture, LOG_FULL};
 use crate::schema::Schema;
 use crate::segment::{Row, Segment};
-use crate::{settings, wake};
+use crate::{registry, settings, wake};
 use pgrx::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::SeqCst;
 
 /// Entries kept before a transaction writes early, whatever their size.
 const ENTRIES_MAX: usize = 1 << 16;
@@ -66,6 +67,8 @@ struct Buffer {
     bytes: Vec<u8>,
     /// Layouts that the entries name, until each was seen in its table.
     layouts: HashMap<i64, Rc<Capture>>,
+    /// Tables with a gap mark, and the subtransaction that left it.
+    gaps: HashMap<i64, pg_sys::SubTransactionId>,
     next_seq: i64,
     /// Rows were written early, or keys given out early.
     spilled: bool,
@@ -74,8 +77,14 @@ struct Buffer {
 thread_local! {
     static BUFFER: RefCell<Buffer> = RefCell::new(Buffer::default());
     /// Something of this transaction is in the log.
-    static WRITTEN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static WRITTEN: Cell<bool> = const { Cell::new(false) };
+    /// Events of this transaction were not written, because the log is full.
+    static LOST: Cell<bool> = const { Cell::new(false) };
+    /// So many losses are marked when this transaction commits.
+    static MARKING: Cell<u64> = const { Cell::new(0) };
 }
+
+crate::ffi::sql_function!(leave_gap_mark, pg_finfo_leave_gap_mark, leave_mark);
 
 /// Registers for the ends of transactions. Once per backend.
 pub(crate) fn register() {
@@ -185,6 +194,37 @@ impl Buffer {
             self.bytes.truncate(last.start);
             self.entries.pop();
         }
+        self.gaps.retain(|_, at| *at < subtransaction);
+    }
+}
+
+/// Notes that a table was changed and its changes were not captured: once per table and subtransaction.
+pub(crate) unsafe fn mark_gap(capture: &Rc<Capture>) {
+    // SAFETY: called from a trigger.
+    unsafe {
+        let subtransaction = pg_sys::GetCurrentSubTransactionId();
+        let is_noted = BUFFER.with_borrow(|b| b.gaps.get(&capture.layout.id).is_some_and(|at| *at <= subtransaction));
+        if !is_noted {
+            BUFFER.with_borrow_mut(|b| b.gaps.insert(capture.layout.id, subtransaction));
+            push(Change { op: b'G', flags: CAPTURE_OFF, ..Change::of(capture) });
+        }
+    }
+}
+
+/// Leaves a gap mark for everything when transactions lost their events; says whether it did.
+unsafe fn leave_mark(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: inside a transaction.
+    unsafe {
+        let Some(entry) = registry::entry() else { return pg_sys::Datum::from(false) };
+        let lost = entry.lost.load(SeqCst);
+        // After a start nobody knows what was lost before it.
+        let unknown = !entry.checked.swap(true, SeqCst) && Schema::current().is_some_and(|s| s.state().is_full);
+        let is_due = unknown || lost > entry.marked.load(SeqCst);
+        if is_due {
+            push(Change { op: b'G', flags: LOG_FULL, ..Change::default() });
+            MARKING.set(lost);
+        }
+        pg_sys::Datum::from(is_due)
     }
 }
 
@@ -225,15 +265,38 @@ unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _
     };
     match event {
         // SAFETY: still inside the transaction; user code cannot run any more.
-        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => unsafe { before_commit() },
-        XACT_EVENT_COMMIT if WRITTEN.replace(false) => wake::worker(),
-        XACT_EVENT_PREPARE => WRITTEN.set(false),
+        XACT_EVENT_PRE_COMMIT => unsafe { before_commit(true) },
+        // SAFETY: as above. What is prepared commits without our knowing: it cannot tell later what it lost.
+        XACT_EVENT_PRE_PREPARE => unsafe { before_commit(false) },
+        XACT_EVENT_COMMIT => after_commit(),
+        XACT_EVENT_PREPARE => forget_transaction(),
         XACT_EVENT_ABORT => {
-            WRITTEN.set(false);
+            forget_transaction();
             drop(BUFFER.try_with(|b| b.try_borrow_mut().map(|mut b| *b = Buffer::default())));
         }
         _ => (),
     }
+}
+
+/// Must not raise: thread-locals, shared memory, a latch.
+fn after_commit() {
+    let (lost, marked) = (LOST.get(), MARKING.get());
+    if let Some(entry) = registry::known() {
+        if lost {
+            entry.lost.fetch_add(1, SeqCst);
+        }
+        entry.marked.fetch_max(marked, SeqCst);
+    }
+    if WRITTEN.get() || lost {
+        wake::worker();
+    }
+    forget_transaction();
+}
+
+fn forget_transaction() {
+    WRITTEN.set(false);
+    LOST.set(false);
+    MARKING.set(0);
 }
 
 unsafe extern "C-unwind" fn at_subtransaction_end(
@@ -247,7 +310,7 @@ unsafe extern "C-unwind" fn at_subtransaction_end(
     }
 }
 
-unsafe fn before_commit() {
+unsafe fn before_commit(can_tell_later: bool) {
     // SAFETY: inside the committing transaction; the snapshot is popped again.
     unsafe {
         let mut buffer = BUFFER.take();
@@ -268,12 +331,26 @@ unsafe fn before_commit() {
                 start: buffer.bytes.len(),
             });
         }
-        if buffer.entries.is_empty() {
+        if buffer.entries.is_empty() || (can_tell_later && lose(&buffer)) {
             return;
         }
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         write_out(&mut buffer);
         pg_sys::PopActiveSnapshot();
+    }
+}
+
+/// Whether these entries must not be written, because the log is at its cap. Gap marks always are: they are few and small.
+unsafe fn lose(buffer: &Buffer) -> bool {
+    // SAFETY: inside a transaction.
+    unsafe {
+        let is_full = Schema::current().is_some_and(|schema| schema.state().is_full);
+        if !is_full || buffer.entries.iter().all(|e| e.op == b'G') || registry::entry().is_none() {
+            return false;
+        }
+        LOST.set(true);
+        wake::ensure_worker();
+        true
     }
 }
 

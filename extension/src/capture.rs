@@ -17,6 +17,11 @@ pub(crate) const NEW_IS_KEY: i16 = 2;
 /// The row was too large (or could not be fetched) to be captured whole.
 pub(crate) const OVERSIZE: i16 = 4;
 
+/// A gap mark of tables that were changed while `realtime.capture` was off.
+pub(crate) const CAPTURE_OFF: i16 = 8;
+/// A gap mark for everything: the log was full.
+pub(crate) const LOG_FULL: i16 = 16;
+
 /// What one trigger needs to know, computed once per backend and change of the catalog.
 pub(crate) struct Capture {
     pub(crate) layout: Layout,
@@ -40,6 +45,10 @@ unsafe fn on_change(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
         if event & pg_sys::TRIGGER_EVENT_TIMINGMASK != pg_sys::TRIGGER_EVENT_AFTER {
             warning!("realtime: trigger \"{}\" captures nothing: it must be AFTER, not BEFORE", trigger_name(data));
             return row_to_keep(data);
+        }
+        if !settings::capture_wanted() {
+            buffer::mark_gap(&capture_of(data));
+            return pg_sys::Datum::from(0);
         }
         let is_truncate = event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_TRUNCATE;
         if event & pg_sys::TRIGGER_EVENT_ROW != 0 {

@@ -4,7 +4,7 @@
 
 use pgrx::prelude::*;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 /// Databases of one server that can have a worker. Those beyond are ticked by their sidecars.
 const ENTRIES: usize = 128;
@@ -20,6 +20,19 @@ pub(crate) struct Entry {
     pub(crate) latch: AtomicUsize,
     /// When a launch was last tried, in microseconds.
     pub(crate) tried_at: AtomicU64,
+    /// Transactions whose events were not written, because the log was full.
+    pub(crate) lost: AtomicU64,
+    /// How many of them a gap mark stands for.
+    pub(crate) marked: AtomicU64,
+    /// Somebody has looked whether the log was full when the server started.
+    pub(crate) checked: AtomicBool,
+}
+
+impl Entry {
+    /// Whether a gap mark may be due.
+    pub(crate) fn has_unmarked_loss(&self) -> bool {
+        !self.checked.load(SeqCst) || self.lost.load(SeqCst) > self.marked.load(SeqCst)
+    }
 }
 
 #[repr(C)]

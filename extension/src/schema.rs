@@ -24,7 +24,7 @@ const LOG_COLUMNS: [pg_sys::Oid; 12] = [
 const XID8: pg_sys::Oid = pg_sys::XID8OID;
 /// A second: how long a backend may go on writing into a segment that has ceased to be the current one. Harmless,
 /// readers look in all of them.
-const SEGMENT_AGE_US_MAX: i64 = 1_000_000;
+const STATE_AGE_US_MAX: i64 = 1_000_000;
 
 /// Object ids of what capture writes to.
 #[derive(Clone, Debug)]
@@ -35,10 +35,19 @@ pub(crate) struct Schema {
     pub(crate) segments: [pg_sys::Oid; SEGMENTS],
 }
 
+/// The part of `realtime.state` that writers go by.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct State {
+    /// The segment being written.
+    pub(crate) segment: usize,
+    /// The log is at its cap: what is written from now on would fill the disk.
+    pub(crate) is_full: bool,
+}
+
 thread_local! {
     static KNOWN: RefCell<Option<Schema>> = const { RefCell::new(None) };
     static STALE: Cell<bool> = const { Cell::new(false) };
-    static SEGMENT: Cell<(usize, i64)> = const { Cell::new((0, i64::MIN)) };
+    static STATE: Cell<(State, i64)> = const { Cell::new((State { segment: 0, is_full: false }, i64::MIN)) };
     static WATCHED: RefCell<HashSet<u32>> = RefCell::new(HashSet::new());
     static GENERATION: Cell<u64> = const { Cell::new(0) };
 }
@@ -98,7 +107,7 @@ impl Schema {
             schema.segments.iter().for_each(|s| watch_relation(*s));
         }
         KNOWN.set(found.clone());
-        SEGMENT.set((0, i64::MIN));
+        STATE.set((State::default(), i64::MIN));
         found
     }
 
@@ -122,22 +131,22 @@ impl Schema {
         }
     }
 
-    /// The segment that rotation has made the current one, at most a second old.
-    pub(crate) unsafe fn segment(&self) -> usize {
+    /// What rotation has decided, at most a second ago.
+    pub(crate) unsafe fn state(&self) -> State {
         // SAFETY: the caller is in a transaction.
         unsafe {
             let now = pg_sys::GetCurrentTimestamp();
-            let (known, read_at) = SEGMENT.get();
-            if now.saturating_sub(read_at) < SEGMENT_AGE_US_MAX && now >= read_at {
+            let (known, read_at) = STATE.get();
+            if now.saturating_sub(read_at) < STATE_AGE_US_MAX && now >= read_at {
                 return known;
             }
-            let segment = self.read_segment().unwrap_or(known);
-            SEGMENT.set((segment, now));
-            segment
+            let state = self.read_state().unwrap_or(known);
+            STATE.set((state, now));
+            state
         }
     }
 
-    unsafe fn read_segment(&self) -> Option<usize> {
+    unsafe fn read_state(&self) -> Option<State> {
         // SAFETY: a one-row table of ours; the lock is never in anybody's way (rotation only updates it).
         unsafe {
             if !pg_sys::ConditionalLockRelationOid(self.state, pg_sys::AccessShareLock as i32) {
@@ -146,14 +155,40 @@ impl Schema {
             let relation = pg_sys::table_open(self.state, pg_sys::NoLock as i32);
             let scan = pg_sys::systable_beginscan(relation, pg_sys::InvalidOid, false, now(), 0, std::ptr::null_mut());
             let tuple = pg_sys::systable_getnext(scan);
-            let mut null = false;
-            let segment = (!tuple.is_null())
-                .then(|| pg_sys::heap_getattr(tuple, 2, (*relation).rd_att, &mut null))
-                .and_then(|datum| usize::try_from(datum.value() as i32).ok());
+            let column = |n: i32| {
+                let mut null = false;
+                let datum = pg_sys::heap_getattr(tuple, n, (*relation).rd_att, &mut null);
+                (!null).then(|| datum.value())
+            };
+            // Columns by number: see sql/log.sql.
+            let found = (!tuple.is_null()).then(|| (column(2), column(6), column(7)));
             pg_sys::systable_endscan(scan);
             pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
-            segment.filter(|s| *s < SEGMENTS && !null)
+            let (Some(segment), Some(size_max), Some(is_full)) = found? else { return None };
+            let segment = usize::try_from(segment as i32).ok().filter(|s| *s < SEGMENTS)?;
+            let is_full = is_full as u8 != 0 || segment_bytes(self.segments[segment]) > size_max as u64;
+            Some(State { segment, is_full })
         }
+    }
+}
+
+/// Size of a segment's rows. With nobody to rotate, the segment being written is the only one that grows.
+unsafe fn segment_bytes(segment: pg_sys::Oid) -> u64 {
+    // SAFETY: opened only when its lock is free, and closed again.
+    unsafe {
+        if !pg_sys::ConditionalLockRelationOid(segment, pg_sys::AccessShareLock as i32) {
+            return 0;
+        }
+        let relation = pg_sys::table_open(segment, pg_sys::NoLock as i32);
+        let mut bytes = u64::from(pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM));
+        let toast = (*(*relation).rd_rel).reltoastrelid;
+        if toast != pg_sys::InvalidOid {
+            let toast = pg_sys::table_open(toast, pg_sys::AccessShareLock as i32);
+            bytes += u64::from(pg_sys::RelationGetNumberOfBlocksInFork(toast, pg_sys::ForkNumber::MAIN_FORKNUM));
+            pg_sys::table_close(toast, pg_sys::AccessShareLock as i32);
+        }
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+        bytes * u64::from(pg_sys::BLCKSZ)
     }
 }
 

@@ -116,7 +116,7 @@ impl Segment {
 unsafe fn lock_one(schema: &Schema) -> pg_sys::Oid {
     // SAFETY: inside a transaction.
     unsafe {
-        let current = schema.segment();
+        let current = schema.state().segment;
         let mut order = (0..SEGMENTS).map(|k| schema.segments[(current + k) % SEGMENTS]);
         let free = order.find(|oid| pg_sys::ConditionalLockRelationOid(*oid, pg_sys::RowExclusiveLock as i32));
         free.unwrap_or_else(|| {

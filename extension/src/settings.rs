@@ -5,6 +5,7 @@ use std::ffi::CString;
 
 static MAX_EVENT_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
 static SPILL_BYTES: GucSetting<i32> = GucSetting::<i32>::new(4 << 20);
+static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static POLL_MS: GucSetting<i32> = GucSetting::<i32>::new(250);
 static CHANNEL_NAME: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -24,6 +25,11 @@ unsafe fn max_event_bytes_datum(_call: pgrx::pg_sys::FunctionCallInfo) -> pgrx::
 /// How many bytes of images a transaction keeps in memory before it writes them into the log early.
 pub(crate) fn spill_bytes() -> usize {
     usize::try_from(SPILL_BYTES.get()).unwrap_or(0)
+}
+
+/// Whether changes are captured; off for bulk loads.
+pub(crate) fn capture_wanted() -> bool {
+    CAPTURE.get()
 }
 
 /// Whether this database wants a worker.
@@ -57,6 +63,14 @@ pub(crate) fn define() {
         256 << 20,
         GucContext::Suset,
         GucFlags::UNIT_BYTE,
+    );
+    GucRegistry::define_bool_guc(
+        c"realtime.capture",
+        c"Whether row changes are captured. Off for bulk loads.",
+        c"A transaction that changes enabled tables while it is off leaves one gap mark per table; their subscribers start over.",
+        &CAPTURE,
+        GucContext::Suset,
+        GucFlags::default(),
     );
     GucRegistry::define_bool_guc(
         c"realtime.worker",

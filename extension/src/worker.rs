@@ -145,6 +145,9 @@ unsafe fn run() {
 unsafe fn turn(rotated: &mut Instant, cleaned: &mut Instant) -> bool {
     // SAFETY: as in `run`.
     unsafe {
+        if registry::known().is_some_and(registry::Entry::has_unmarked_loss) {
+            statement(c"select realtime.mark_lost()");
+        }
         match statement(c"select from realtime.tick()") {
             None => return false,
             Some(0) => (),

@@ -1,10 +1,9 @@
+\set SHOW_CONTEXT never
 -- The drivers create the extension; here it is made anew.
 drop extension realtime;
 -- A schema of this name may be somebody else's.
 create schema realtime;
-\set SHOW_CONTEXT never
 create extension realtime;
-\set SHOW_CONTEXT errors
 drop schema realtime;
 -- Everything lies in one schema, and everything has its say about who may use it.
 create extension realtime;
@@ -21,6 +20,8 @@ select c.relname as readable_by_all from pg_class c where c.relnamespace = 'real
    and has_any_column_privilege('public', c.oid, 'select') order by 1;
 select relname, relrowsecurity from pg_class where oid in ('realtime.channels'::regclass, 'realtime.messages'::regclass) order by 1;
 select count(*) from pg_policy where polrelid in ('realtime.channels'::regclass, 'realtime.messages'::regclass);
+-- It creates no event triggers.
+select count(*) from pg_event_trigger where evtfoid::regproc::text like '%realtime%';
 -- What pg_dump takes along.
 select c::regclass from pg_extension, unnest(extconfig) c where extname = 'realtime' order by 1::text;
 -- A misspelt parameter is an error once the library is there.

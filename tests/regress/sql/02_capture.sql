@@ -1,3 +1,4 @@
+\set SHOW_CONTEXT never
 -- What a reader sees of the events so far; offsets counted from the oldest.
 create function events() returns table (n bigint, txn bigint, op "char", tables text, record text, old_record text, oversize bool)
 language sql as $$

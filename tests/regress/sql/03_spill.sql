@@ -1,3 +1,4 @@
+\set SHOW_CONTEXT never
 -- A transaction larger than realtime.spill_bytes writes early; its order, its savepoints and its place stay right.
 create table big (id int primary key, body text);
 select realtime.enable_realtime('public', 'big');

@@ -1,3 +1,4 @@
+\set SHOW_CONTEXT never
 -- Gaps are said, never passed over.
 select kind, "offset" - s.oldest as o, until - s.oldest = s.head - s.oldest as to_head, reason from realtime.status() s, realtime.read(s.head, 10, 1000, null, null);
 select kind, "offset" = s.head + 6 as from_next, until = s.head as back_to_head, reason from realtime.status() s, realtime.read(s.head + 5, 10, 1000, null, null);

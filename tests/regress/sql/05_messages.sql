@@ -1,3 +1,4 @@
+\set SHOW_CONTEXT never
 select * from realtime.create_roles();
 select * from realtime.create_roles();
 select * from realtime.create_auth_helpers();

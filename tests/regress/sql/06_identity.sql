@@ -1,3 +1,4 @@
+\set SHOW_CONTEXT never
 -- What a policy may do while it is asked, and what is left of it: nothing.
 create function nosy() returns bool language plpgsql as $$
 begin

@@ -1,3 +1,4 @@
+\set SHOW_CONTEXT never
 create table measure (id int, city text, value int, primary key (id, city)) partition by list (city);
 create table measure_paris partition of measure for values in ('paris');
 select realtime.enable_realtime('public', 'measure');
