@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod fixtures;
+mod identity;
 mod insforge;
 mod messages;
+mod resume;
 mod rows;
 mod seed;
