@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::Router;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -10,6 +11,7 @@ use crate::{
     auth::{Authenticator, Authorizer, SetupError},
     config::Config,
     connection::Services,
+    demo::{self, DemoState},
     http::{HttpState, admin_router, public_router},
     hub::Hub,
     metrics::Metrics,
@@ -88,7 +90,7 @@ impl App {
             connections: self.connections.clone(),
         };
         let http = HttpState { metrics: Arc::clone(&self.services.metrics), origins: Arc::clone(&state.origins) };
-        let router = public_router(http, realtime_router(state));
+        let router = public_router(http, self.routes(state));
         if let (Ok(public), Ok(admin)) = (self.public.address(), self.admin.address()) {
             info!(%public, %admin, "listening");
         }
@@ -97,6 +99,21 @@ impl App {
         self.support.spawn(self.admin.run(admin, self.support.clone()));
         stop.cancelled().await;
         drain(&self.connections, &self.support, &self.database, self.config.timing.drain_ms).await;
+    }
+
+    fn routes(&self, state: OpeningState) -> Router {
+        let origins = Arc::clone(&state.origins);
+        let routes = realtime_router(state);
+        if !self.config.demo {
+            return routes;
+        }
+        warn!("the demonstration is on: whoever reaches this address gets a token");
+        routes.merge(demo::router(DemoState {
+            database: Arc::clone(&self.database),
+            auth: self.config.auth.clone(),
+            origins,
+            psql: self.config.demo_psql.clone(),
+        }))
     }
 
     fn start_support(&self) {
@@ -139,7 +156,7 @@ fn services(config: &Config, database: &Arc<Database>, metrics: Arc<Metrics>) ->
     Ok(Services {
         authenticator: Arc::new(Authenticator::new(&config.auth)?),
         authorizer: Arc::new(Authorizer::new(Arc::clone(database), recheck)),
-        replay: Replay::new(Arc::clone(&hub), Arc::clone(database), config.database.pool_size_max),
+        replay: Replay::new(Arc::clone(database), config.database.pool_size_max),
         hub,
         database: Arc::clone(database),
         metrics,

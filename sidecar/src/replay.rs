@@ -1,11 +1,11 @@
-//! Pages of what a subscription has not seen: from memory where that reaches back far enough, else from the log.
+//! Pages of what a subscription has not seen, from the log: for those whom the hub's memory cannot serve.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 use crate::{
-    hub::{Hub, Page, PageLimits, number},
+    hub::{Page, PageLimits, number},
     model::{Offset, Topic},
     postgres::{
         Database,
@@ -14,13 +14,12 @@ use crate::{
 };
 
 /// What one page may hold: enough to keep a socket busy, little enough that a thousand slow clients fit into memory.
-const PAGE: PageLimits = PageLimits { events: 200, bytes: 128 * 1024 };
+pub const PAGE: PageLimits = PageLimits { events: 200, bytes: 128 * 1024 };
 /// How often a page is asked for again when retention moves under it.
 const ATTEMPTS: usize = 5;
 
 /// Serves pages.
 pub struct Replay {
-    hub: Arc<Hub>,
     database: Arc<Database>,
     // Replays may never take all connections: publishing and judging need some too.
     permits: Semaphore,
@@ -29,14 +28,8 @@ pub struct Replay {
 impl Replay {
     /// Uses at most half of the pool.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, database: Arc<Database>, pool_size: usize) -> Self {
-        Self { hub, database, permits: Semaphore::new((pool_size / 2).max(1)) }
-    }
-
-    /// A page from memory, or `None` when the log must be asked.
-    #[must_use]
-    pub fn recent(&self, topic: &Topic, after: Offset) -> Option<Page> {
-        self.hub.recent(topic, after, PAGE)
+    pub fn new(database: Arc<Database>, pool_size: usize) -> Self {
+        Self { database, permits: Semaphore::new((pool_size / 2).max(1)) }
     }
 
     /// A page from the log, which also says what cannot be had.

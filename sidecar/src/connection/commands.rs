@@ -22,6 +22,7 @@ use crate::{
         publish::{PublishError, Published, publish_as},
     },
     protocol::{Address, Command, Notice, Publish, Reference, Since, Subscribe, Token},
+    replay::PAGE,
 };
 
 /// What became of a command that had to ask the database.
@@ -102,7 +103,7 @@ impl Connection {
             Command::Publish(request) => self.publish(request),
             Command::AccessToken { reference, token } => self.access_token(reference, token),
             Command::Ping { reference } => {
-                let offset = self.safe_cursor();
+                let offset = self.flow.safe_cursor();
                 self.send_notice(&Notice::Pong { reference: reference.as_ref(), offset });
             }
             Command::Heartbeat => (),
@@ -124,8 +125,8 @@ impl Connection {
 
     fn check_subscribe(&self, request: &Subscribe) -> Result<(Channel, Wish), CommandError> {
         let channel = Channel::parse(&request.channel)?;
-        let replaces = self.subscriptions.find(&request.id).is_some();
-        if !replaces && self.subscriptions.len() >= self.services.limits.subscriptions_max {
+        let replaces = self.flow.subscriptions.find(&request.id).is_some();
+        if !replaces && self.flow.subscriptions.len() >= self.services.limits.subscriptions_max {
             self.services.metrics.limits_reached.inc("subscriptions");
             return Err(CommandError::new(
                 Code::TooManySubscriptions,
@@ -143,7 +144,7 @@ impl Connection {
     }
 
     fn unsubscribe(&mut self, reference: Option<&Reference>, id: &Arc<str>) {
-        let subscription = self.subscriptions.find(id).and_then(|subscriber| self.end_subscription(subscriber));
+        let subscription = self.flow.subscriptions.find(id).and_then(|subscriber| self.end_subscription(subscriber));
         // Unsubscribing from what is not there has the same result, so it is no error.
         let unknown = || Address { id: Arc::clone(id), channel: Arc::clone(id) };
         let address = subscription.map_or_else(unknown, |it| it.address);
@@ -174,7 +175,7 @@ impl Connection {
             let text = "nobody publishes to a table channel: change the table instead";
             return Err(CommandError::new(Code::InvalidChannel, text));
         };
-        if !self.subscriptions.has_channel(&request.channel) {
+        if !self.flow.subscriptions.has_channel(&request.channel) {
             let text = "publishing needs a subscription to the channel: subscribe first";
             return Err(CommandError::new(Code::NotSubscribed, text));
         }
@@ -187,7 +188,7 @@ impl Connection {
 
     fn access_token(&mut self, reference: Option<Reference>, token: Token) {
         let services = Arc::clone(&self.services);
-        let listening: Vec<_> = self.subscriptions.iter().map(|(id, it)| (id, it.channel.clone())).collect();
+        let listening: Vec<_> = self.flow.subscriptions.iter().map(|(id, it)| (id, it.channel.clone())).collect();
         self.command = Some(Box::pin(async move {
             let result = new_identity(&services, token, listening).await;
             Outcome::Identified { reference, result }
@@ -214,12 +215,15 @@ impl Connection {
     fn begin(&mut self, request: &Subscribe, channel: Channel, begin: Begin) -> Result<(), CommandError> {
         let Begin { grant, wish, resume } = begin;
         let columns = grant.table.as_ref().map(|table| wish.columns(table)).transpose()?;
-        let replaced = self.subscriptions.find(&request.id);
+        let replaced = self.flow.subscriptions.find(&request.id);
         let subscriber = self.services.hub.subscriber_id();
         let recovered = resume.as_ref().is_none_or(|(_, page)| page.gap.is_none());
         let (feed, page) = match resume {
             Some((cursor, page)) => (Feed::behind(cursor), Some(page)),
-            None => (self.feed_from_now(replaced, subscriber, &grant)?, None),
+            None => {
+                let feed = self.flow.feed_from_now(subscriber, &grant.topic, replaced);
+                (feed.ok_or_else(CommandError::unavailable)?, None)
+            }
         };
         if let Some(replaced) = replaced {
             self.end_subscription(replaced);
@@ -232,47 +236,26 @@ impl Connection {
             recovered,
             table: columns.as_ref().zip(grant.table.as_ref()),
         });
-        let gap = page.as_ref().and_then(|page| page.gap);
         let question = Question::new(&self.identity, channel.clone());
-        let subscription = Subscription {
+        let mut subscription = Subscription {
             address_text: self.dialect.dialect().address(&address),
             form: form(&grant.topic, columns),
-            watch: self.services.authorizer.watch(question, &grant, subscriber, &self.outbox),
+            watch: Some(self.services.authorizer.watch(question, &grant, subscriber, &self.outbox)),
             address,
             channel,
             grant,
             wish,
             feed,
-            page,
+            page: None,
         };
-        self.subscriptions.insert(subscriber, subscription);
-        if let Some(gap) = gap {
-            self.skip(subscriber, &gap);
+        let mut out = Vec::new();
+        if let Some(page) = page {
+            subscription.take_first_page(page, &mut out);
         }
+        self.flow.subscriptions.insert(subscriber, subscription);
+        self.send_out(&mut out);
         self.count_subscriptions(1);
         Ok(())
-    }
-
-    /// A feed that begins at the hub's position, or goes on where the replaced subscription to the same topic stands:
-    /// subscribing twice must not lose what is on its way.
-    fn feed_from_now(
-        &mut self,
-        replaced: Option<SubscriberId>,
-        subscriber: SubscriberId,
-        grant: &Grant,
-    ) -> Result<Feed, CommandError> {
-        let safe = self.safe;
-        let old = replaced.and_then(|replaced| self.subscriptions.get_mut(replaced));
-        if let Some(old) = old.filter(|old| *old.topic() == grant.topic) {
-            return Ok(Feed::behind(old.feed.safe_cursor(safe)));
-        }
-        let nobody_live = !self.subscriptions.any_live();
-        let joined = self.services.hub.join(&grant.topic, subscriber, &self.outbox);
-        let position = joined.ok_or_else(CommandError::unavailable)?;
-        if nobody_live {
-            self.safe = position.begun;
-        }
-        Ok(Feed::live(position))
     }
 
     fn published(&mut self, reference: Option<&Reference>, channel: Arc<str>, result: Result<Published, CommandError>) {
@@ -308,14 +291,14 @@ impl Connection {
     fn judged_anew(&mut self, subscriber: SubscriberId, verdict: Result<Arc<Grant>, GrantError>) {
         match verdict {
             Ok(grant) => {
-                let question = self.subscriptions.get_mut(subscriber).map(|it| it.channel.clone());
+                let question = self.flow.subscriptions.get_mut(subscriber).map(|it| it.channel.clone());
                 let Some(channel) = question else {
                     return;
                 };
                 let question = Question::new(&self.identity, channel);
                 let watch = self.services.authorizer.watch(question, &grant, subscriber, &self.outbox);
-                if let Some(subscription) = self.subscriptions.get_mut(subscriber) {
-                    subscription.watch = watch;
+                if let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) {
+                    subscription.watch = Some(watch);
                 }
                 self.regranted(subscriber, grant);
             }
@@ -350,6 +333,8 @@ async fn begin(
     wish: Wish,
     since: Option<Since>,
 ) -> Result<Begin, CommandError> {
+    // Before the log was read once, nobody can say where "now" is.
+    services.hub.head().ok_or_else(CommandError::unavailable)?;
     let grant = services.authorizer.grant(identity, channel).await.map_err(|error| grant_error(&error))?;
     let resume = match since {
         None => None,
@@ -360,7 +345,7 @@ async fn begin(
 }
 
 async fn first_page(services: &Services, grant: &Grant, cursor: Offset) -> Result<Page, CommandError> {
-    if let Some(page) = services.replay.recent(&grant.topic, cursor) {
+    if let Some(page) = services.hub.recent(&grant.topic, cursor, PAGE) {
         services.metrics.replays.inc("memory");
         return Ok(page);
     }

@@ -9,9 +9,13 @@ mod clock;
 mod commands;
 mod deliver;
 mod feed;
+mod flow;
 mod notes;
 mod socket;
 mod subscriptions;
+
+#[cfg(test)]
+mod flow_model;
 
 use std::{
     future::{Future, pending},
@@ -28,7 +32,7 @@ pub use socket::{Incoming, Socket, accept_key};
 use bucket::{BadFrames, TokenBucket};
 use clock::Clock;
 use commands::Outcome;
-use subscriptions::Subscriptions;
+use flow::Flow;
 
 use crate::{
     auth::{Authenticator, Authorizer},
@@ -36,10 +40,10 @@ use crate::{
     error::{CloseReason, CommandError},
     hub::{Attachment, Hub, Outbox, Page, SubscriberId},
     metrics::Metrics,
-    model::{Identity, Offset},
+    model::Identity,
     postgres::{Database, log::ReadError},
     protocol::{ClientLimits, Codec, DialectId, Hello, Notice},
-    replay::Replay,
+    replay::{PAGE, Replay},
 };
 
 /// What every connection uses.
@@ -96,15 +100,10 @@ pub struct Connection {
     socket: Socket,
     outbox: Arc<Outbox>,
     _attachment: Attachment,
-    subscriptions: Subscriptions,
-    /// Everything up to here was taken from the queue.
-    safe: Offset,
+    flow: Flow,
     command: Option<BoxFuture<Outcome>>,
     page: Option<BoxFuture<(SubscriberId, Result<Page, ReadError>)>>,
-    /// Whose page is being asked for.
-    page_for: Option<SubscriberId>,
     page_retry_at: Instant,
-    last_replayed: Option<SubscriberId>,
     /// There is more to send, but others had to have a turn.
     more: bool,
     bucket: TokenBucket,
@@ -141,13 +140,10 @@ impl Connection {
             numbers_as_text: opening.numbers_as_text,
             seat: opening.seat,
             name: uuid::Uuid::new_v4().simple().to_string(),
-            subscriptions: Subscriptions::default(),
-            safe: Offset::ZERO,
+            flow: Flow::new(Arc::clone(&services.hub), Arc::clone(&outbox), opening.dialect, PAGE),
             command: None,
             page: None,
-            page_for: None,
             page_retry_at: now,
-            last_replayed: None,
             more: false,
             closing: None,
             socket,
@@ -201,7 +197,7 @@ impl Connection {
     async fn wake(&mut self, sleep: &mut Pin<Box<Sleep>>, stop: &CancellationToken, stopping: bool) -> Wake {
         // A client that does not read its answers gets no more of its commands read.
         let want_read = self.command.is_none() && self.socket.has_room();
-        let want_queue = self.socket.has_room() && !self.subscriptions.any_closing();
+        let want_queue = self.socket.has_room() && self.flow.takes_queue();
         tokio::select! {
             incoming = self.socket.next(want_read) => Wake::Socket(incoming),
             outcome = poll_option(&mut self.command) => Wake::Command(Box::new(outcome)),

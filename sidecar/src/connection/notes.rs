@@ -6,7 +6,7 @@ use super::{Connection, subscriptions::form};
 use crate::{
     error::{CloseReason, Code, CommandError},
     hub::{Note, SubscriberId},
-    model::{Channel, Gap, Grant, Refusal},
+    model::{Channel, Grant, Refusal},
     protocol::Notice,
 };
 
@@ -27,7 +27,7 @@ impl Connection {
             self.closing = Some(CloseReason::TooSlow);
         }
         if due.heartbeat && self.socket.has_room() {
-            let offset = self.safe_cursor();
+            let offset = self.flow.safe_cursor();
             self.send_notice(&Notice::Heartbeat { offset });
         }
         if due.ping && self.socket.has_room() {
@@ -38,7 +38,7 @@ impl Connection {
     /// The token has ended: every subscription hears it, then the connection closes.
     fn expire(&mut self) {
         self.services.metrics.auth_failures.inc("expired");
-        for subscriber in self.subscriptions.ids() {
+        for subscriber in self.flow.subscriptions.ids() {
             self.end_with_error(subscriber, CommandError::token_expired());
         }
         self.send_error(&CommandError::token_expired());
@@ -49,7 +49,7 @@ impl Connection {
         while let Some(note) = self.outbox.pop_note() {
             match note {
                 Note::Database { up } => {
-                    let offset = self.safe_cursor();
+                    let offset = self.flow.safe_cursor();
                     self.send_notice(&Notice::Status { up, offset });
                 }
                 Note::Regranted { subscriber, grant } => self.regranted(subscriber, grant),
@@ -60,7 +60,7 @@ impl Connection {
 
     /// The grant of a subscription may have changed.
     pub(super) fn regranted(&mut self, subscriber: SubscriberId, grant: Arc<Grant>) {
-        let Some(subscription) = self.subscriptions.get_mut(subscriber) else {
+        let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) else {
             return;
         };
         if *subscription.grant == *grant {
@@ -84,7 +84,7 @@ impl Connection {
 
     /// A subscription is no longer allowed.
     pub(super) fn revoked(&mut self, subscriber: SubscriberId, refusal: &Refusal) {
-        let Some(subscription) = self.subscriptions.get_mut(subscriber) else {
+        let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) else {
             return;
         };
         self.services.metrics.revocations.inc();
@@ -114,14 +114,13 @@ impl Connection {
 
     /// Ends a subscription without a word.
     pub(super) fn end_subscription(&mut self, subscriber: SubscriberId) -> Option<super::subscriptions::Subscription> {
-        let subscription = self.subscriptions.remove(subscriber)?;
-        self.services.hub.leave(subscription.topic(), subscriber);
+        let subscription = self.flow.end(subscriber)?;
         self.count_subscriptions(-1);
         Some(subscription)
     }
 
     pub(super) fn drop_subscriptions(&mut self) {
-        for subscriber in self.subscriptions.ids() {
+        for subscriber in self.flow.subscriptions.ids() {
             self.end_subscription(subscriber);
         }
     }
@@ -130,14 +129,6 @@ impl Connection {
         let metrics = &self.services.metrics;
         metrics.subscriptions.inc_by(change);
         metrics.channels.set(i64::try_from(self.services.hub.channels()).unwrap_or(i64::MAX));
-    }
-
-    /// A subscription begins behind a gap.
-    pub(super) fn skip(&mut self, subscriber: SubscriberId, gap: &Gap) {
-        if let Some(subscription) = self.subscriptions.get_mut(subscriber) {
-            subscription.feed.skipped(gap.to);
-            self.send_gap(subscriber, gap);
-        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::feed::Feed;
+use super::{feed::Feed, flow::Out};
 use crate::{
     auth::Watch,
     error::CommandError,
     hub::{Page, SubscriberId},
     model::{Channel, Columns, Event, EventKind, Grant, Op, TableGrant, Topic},
-    protocol::{Address, Form, Published},
+    protocol::{Address, DialectId, Form, Published},
 };
 
 /// All subscriptions of a connection.
@@ -33,7 +33,7 @@ pub(super) struct Subscription {
     /// What is being sent while the feed is not live.
     pub(super) page: Option<Page>,
     /// Keeps the grant under watch.
-    pub(super) watch: Watch,
+    pub(super) watch: Option<Watch>,
 }
 
 /// What a client wants of a channel, beside everything that it may see.
@@ -130,8 +130,22 @@ impl Subscription {
         &self.grant.topic
     }
 
+    /// Whether a page has to be got before anything more can be sent.
+    pub(super) fn needs_page(&self) -> bool {
+        !self.feed.is_live() && self.page.is_none()
+    }
+
+    /// Takes a page; when it begins with a hole, that is told first.
+    pub(super) fn take_first_page(&mut self, page: Page, out: &mut Vec<Out>) {
+        if let Some(gap) = page.gap {
+            self.feed.skipped(gap.to);
+            out.push(Out::Gap(self.address.clone(), gap));
+        }
+        self.page = Some(page);
+    }
+
     /// The event as this subscription gets it.
-    pub(super) fn frame(&self, event: &Published, dialect: crate::protocol::DialectId) -> Option<String> {
+    pub(super) fn frame(&self, event: &Published, dialect: DialectId) -> Option<String> {
         if !self.wish.wants(event.event()) {
             return None;
         }
@@ -202,12 +216,12 @@ impl Subscriptions {
         self.any_replaying() && self.by_subscriber.values().any(|it| it.feed.is_closing())
     }
 
-    /// The replaying subscription after `last`, going round.
-    pub(super) fn next_replaying(&self, last: Option<SubscriberId>) -> Option<SubscriberId> {
+    /// The subscription with a page after `last`, going round.
+    pub(super) fn next_with_page(&self, last: Option<SubscriberId>) -> Option<SubscriberId> {
         if !self.any_replaying() {
             return None;
         }
-        let replaying = || self.iter().filter(|(_, it)| !it.feed.is_live()).map(|(subscriber, _)| subscriber);
-        replaying().find(|&subscriber| last.is_none_or(|last| subscriber > last)).or_else(|| replaying().next())
+        let paging = || self.iter().filter(|(_, it)| it.page.is_some()).map(|(subscriber, _)| subscriber);
+        paging().find(|&subscriber| last.is_none_or(|last| subscriber > last)).or_else(|| paging().next())
     }
 }

@@ -113,14 +113,30 @@ impl Hub {
 
     /// Hands a batch to everybody who listens, and gives how many queues took an event.
     pub fn publish(&self, batch: Batch) -> usize {
+        let until = batch.until;
+        let published = self.announce(batch);
+        let deliveries = published.iter().map(|event| self.serve(event)).sum();
+        self.settle(until);
+        deliveries
+    }
+
+    /// First step of publishing: whoever joins from now on gets the batch from memory.
+    pub(crate) fn announce(&self, batch: Batch) -> Vec<Arc<Published>> {
         let published = number(batch.after, batch.events);
         self.recent.write().extend(&published, batch.until);
+        published
+    }
+
+    /// Second step, for each event: whoever has joined gets it into the queue.
+    pub(crate) fn serve(&self, event: &Arc<Published>) -> usize {
         let mut deliveries = 0;
-        for event in &published {
-            event.event().for_each_topic(|topic| deliveries += self.shards.publish(&topic, event));
-        }
-        self.done.store(batch.until.get(), Ordering::Release);
+        event.event().for_each_topic(|topic| deliveries += self.shards.publish(&topic, event));
         deliveries
+    }
+
+    /// Last step: what is not in a queue now never comes into it.
+    pub(crate) fn settle(&self, until: Offset) {
+        self.done.store(until.get(), Ordering::Release);
     }
 
     /// Tells everybody that a range cannot be had, and goes on after it.

@@ -1,0 +1,389 @@
+//! A model of everything that can happen between a log, its reader, the hub and one connection, in random order.
+//!
+//! Publishing is taken apart into its steps, replays lag behind, queues and memory are tiny, parts of the log vanish.
+//! At the end every subscription must have got exactly what it asked for: nothing lost unless a gap said so, nothing
+//! twice, offsets growing.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::{
+    feed::Feed,
+    flow::{Flow, Out, Wanted},
+    subscriptions::{Subscription, Wish, form},
+};
+use crate::{
+    hub::{Batch, Hub, Outbox, Page, PageLimits, SubscriberId, number},
+    model::{
+        Channel, Columns, Event, EventKind, Gap, GapReason, Grant, Offset, Op, Relation, RowChange, TableGrant,
+        Timestamp, Topic,
+    },
+    protocol::{Address, DialectId, Published},
+};
+
+const TABLES: u32 = 3;
+const PAGE: PageLimits = PageLimits { events: 3, bytes: 100_000 };
+
+/// xorshift: the same seed, the same story.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn one_in(&mut self, bound: u64) -> bool {
+        self.below(bound) == 0
+    }
+}
+
+/// What one subscription was promised and what it got.
+#[derive(Debug)]
+struct Record {
+    table: u32,
+    start: i64,
+    got: Vec<i64>,
+    gaps: Vec<Gap>,
+}
+
+struct World {
+    random: Random,
+    hub: Arc<Hub>,
+    /// Everything that ever happened: offset and table.
+    history: Vec<(i64, u32)>,
+    /// The cursor before the oldest event that the log still has.
+    floor: i64,
+    end: i64,
+    cursor: i64,
+    serving: VecDeque<Arc<Published>>,
+    settles_at: Option<i64>,
+    flow: Flow,
+    outbox: Arc<Outbox>,
+    asked: Option<Wanted>,
+    records: BTreeMap<String, Record>,
+    finished: Vec<Record>,
+    names: u32,
+}
+
+fn offset(number: i64) -> Offset {
+    Offset::new(number).expect("small")
+}
+
+fn event(number: i64, table: u32) -> Event {
+    let relation = Relation { oid: table, schema: "s".into(), table: "t".into() };
+    let change = RowChange {
+        op: Op::Insert,
+        relations: [relation].into(),
+        key: None,
+        record: Some(r#"{"id":1}"#.into()),
+        old_record: None,
+        oversize: false,
+    };
+    let at = Timestamp(SystemTime::UNIX_EPOCH);
+    Event { offset: offset(number), txn: offset(number), at, kind: EventKind::Row(change) }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let hub = Arc::new(Hub::new(usize::try_from(random.below(10) * 300).expect("small")));
+        hub.start(offset(100));
+        let frames_max = usize::try_from(2 + random.below(6)).expect("small");
+        let outbox = Arc::new(Outbox::new(frames_max, 1_000_000));
+        let flow = Flow::new(Arc::clone(&hub), Arc::clone(&outbox), DialectId::NATIVE, PAGE);
+        Self {
+            random,
+            hub,
+            history: Vec::new(),
+            floor: 100,
+            end: 100,
+            cursor: 100,
+            serving: VecDeque::new(),
+            settles_at: None,
+            flow,
+            outbox,
+            asked: None,
+            records: BTreeMap::new(),
+            finished: Vec::new(),
+            names: 0,
+        }
+    }
+
+    fn act(&mut self) {
+        match self.random.below(13) {
+            0 | 1 => self.commit(),
+            2 => self.read(),
+            3..=5 => self.serve(),
+            6..=8 => self.step(),
+            9 => self.ask(),
+            10 => self.answer(),
+            11 => self.subscribe(),
+            _ if self.random.one_in(6) => self.forget(),
+            _ if self.random.one_in(3) => self.unsubscribe(),
+            _ => self.step(),
+        }
+    }
+
+    fn commit(&mut self) {
+        // Now and then the server restarted, which leaves a hole in the numbers.
+        if self.random.one_in(20) {
+            self.end += 50;
+        }
+        for _ in 0..=self.random.below(4) {
+            self.end += 1;
+            let table = u32::try_from(self.random.below(u64::from(TABLES))).expect("small");
+            self.history.push((self.end, table));
+        }
+    }
+
+    /// Retention takes the oldest part away, perhaps before it was read.
+    fn forget(&mut self) {
+        let older: Vec<i64> = self.history.iter().map(|(number, _)| *number).filter(|it| *it > self.floor).collect();
+        if !older.is_empty() {
+            let index = usize::try_from(self.random.below(older.len() as u64)).expect("small");
+            self.floor = older[index];
+        }
+    }
+
+    /// The log after a cursor, as the database answers.
+    fn log(&self, after: i64, events_max: usize, table: Option<u32>) -> (Option<Gap>, Vec<Event>, i64, i64) {
+        let gap = (after < self.floor).then(|| Gap {
+            reason: GapReason::Retention,
+            from: offset(after + 1),
+            to: offset(self.floor),
+        });
+        let from = after.max(self.floor);
+        let (mut events, mut until) = (Vec::new(), from);
+        for &(number, of) in self.history.iter().filter(|(number, _)| *number > from) {
+            if events.len() == events_max {
+                break;
+            }
+            until = number;
+            if table.is_none_or(|table| table == of) {
+                events.push(event(number, of));
+            }
+        }
+        let head = self.history.last().map_or(from, |(number, _)| *number).max(from);
+        (gap, events, until, head)
+    }
+
+    /// The reader's next batch is announced; serving it comes later.
+    fn read(&mut self) {
+        if !self.serving.is_empty() || self.settles_at.is_some() {
+            return;
+        }
+        let events_max = usize::try_from(1 + self.random.below(6)).expect("small");
+        let (gap, events, until, _) = self.log(self.cursor, events_max, None);
+        let mut after = self.cursor;
+        if let Some(gap) = gap {
+            self.hub.publish_break(gap);
+            after = gap.to.get();
+        }
+        let batch = Batch { after: offset(after), events, until: offset(until) };
+        self.serving = self.hub.announce(batch).into();
+        self.settles_at = Some(until);
+        self.cursor = until;
+    }
+
+    fn serve(&mut self) {
+        match self.serving.pop_front() {
+            Some(event) => {
+                self.hub.serve(&event);
+            }
+            None => {
+                if let Some(until) = self.settles_at.take() {
+                    self.hub.settle(offset(until));
+                }
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        self.flow.fall_behind();
+        let mut out = Vec::new();
+        self.flow.step(&mut out);
+        self.note(out);
+        if self.random.one_in(8) {
+            self.check_safe_cursor();
+        }
+    }
+
+    fn note(&mut self, out: Vec<Out>) {
+        for out in out {
+            match out {
+                Out::Event(frame) => {
+                    let frame: serde_json::Value = serde_json::from_str(&frame).expect("frames are JSON");
+                    let record = self.records.get_mut(frame["id"].as_str().expect("an id")).expect("is open");
+                    record.got.push(frame["offset"].as_i64().expect("an offset"));
+                }
+                Out::Gap(address, gap) => self.records.get_mut(&*address.id).expect("is open").gaps.push(gap),
+            }
+        }
+    }
+
+    /// A heartbeat's cursor must not lie beyond anything that has not been sent.
+    fn check_safe_cursor(&mut self) {
+        let Some(safe) = self.flow.safe_cursor().map(Offset::get) else {
+            return;
+        };
+        for record in self.records.values() {
+            record.check(&self.history, safe.min(self.cursor));
+        }
+    }
+
+    fn ask(&mut self) {
+        if self.asked.is_none() {
+            self.asked = self.flow.want_page();
+        }
+    }
+
+    fn answer(&mut self) {
+        let Some(Wanted { subscriber, topic: Topic::Table(table), after }) = self.asked.take() else {
+            return;
+        };
+        if self.random.one_in(5) {
+            return self.flow.no_page();
+        }
+        let page = self.page(table, after);
+        let mut out = Vec::new();
+        self.flow.take_page(subscriber, page, &mut out);
+        self.note(out);
+    }
+
+    fn page(&self, table: u32, after: Offset) -> Page {
+        let (gap, events, until, head) = self.log(after.get(), PAGE.events, Some(table));
+        let start = gap.map_or(after, |gap| gap.to);
+        Page { gap, events: number(start, events).into(), until: offset(until), caught_up: until >= head }
+    }
+
+    fn subscribe(&mut self) {
+        if self.records.len() > 4 {
+            return self.unsubscribe();
+        }
+        // Sometimes an open name is taken again, which replaces it.
+        let again = self.records.keys().next().filter(|_| self.names.is_multiple_of(5)).cloned();
+        self.names += 1;
+        let name = again.unwrap_or_else(|| format!("s{}", self.names));
+        let table = u32::try_from(self.random.below(u64::from(TABLES))).expect("small");
+        let subscriber = self.hub.subscriber_id();
+        let replaced = self.flow.subscriptions.find(&name);
+        let (feed, page) = if self.random.one_in(2) {
+            let feed = self.flow.feed_from_now(subscriber, &Topic::Table(table), replaced).expect("started");
+            (feed, None)
+        } else {
+            let (feed, page) = self.resume(table);
+            (feed, Some(page))
+        };
+        if let Some(replaced) = replaced {
+            self.close(replaced, &name);
+        }
+        self.open(subscriber, &name, table, feed, page);
+    }
+
+    /// From an offset that was seen before, and perhaps is gone from the log, or is not even read yet.
+    fn resume(&mut self, table: u32) -> (Feed, Page) {
+        let known: Vec<i64> = [100].into_iter().chain(self.history.iter().map(|(number, _)| *number)).collect();
+        let index = usize::try_from(self.random.below(known.len() as u64)).expect("small");
+        let cursor = offset(known[index]);
+        let page = self.hub.recent(&Topic::Table(table), cursor, PAGE).unwrap_or_else(|| self.page(table, cursor));
+        (Feed::behind(cursor), page)
+    }
+
+    fn open(&mut self, subscriber: SubscriberId, name: &str, table: u32, feed: Feed, page: Option<Page>) {
+        let record = Record { table, start: feed.cursor().get(), got: Vec::new(), gaps: Vec::new() };
+        self.records.insert(name.to_owned(), record);
+        let mut subscription = subscription(name, table, feed);
+        let mut out = Vec::new();
+        if let Some(page) = page {
+            subscription.take_first_page(page, &mut out);
+        }
+        self.flow.subscriptions.insert(subscriber, subscription);
+        self.note(out);
+    }
+
+    fn unsubscribe(&mut self) {
+        let Some(name) = self.records.keys().next().cloned() else {
+            return;
+        };
+        let subscriber = self.flow.subscriptions.find(&name).expect("is open");
+        self.close(subscriber, &name);
+    }
+
+    fn close(&mut self, subscriber: SubscriberId, name: &str) {
+        self.flow.end(subscriber);
+        self.finished.extend(self.records.remove(name));
+    }
+
+    /// Everything comes to rest, then everything is compared.
+    fn finish(mut self) {
+        while self.cursor < self.end || self.flow.subscriptions.any_replaying() || !self.outbox.is_empty() {
+            self.read();
+            while !self.serving.is_empty() || self.settles_at.is_some() {
+                self.serve();
+            }
+            self.ask();
+            self.answer();
+            self.step();
+        }
+        for record in self.records.values() {
+            record.check(&self.history, self.cursor);
+        }
+        for record in &self.finished {
+            record.check_order();
+        }
+    }
+}
+
+impl Record {
+    fn check_order(&self) {
+        assert!(self.got.is_sorted_by(|a, b| a < b), "an offset came twice or out of order: {self:?}");
+        assert!(self.got.first().is_none_or(|first| *first > self.start), "an offset came again: {self:?}");
+    }
+
+    /// Everything up to `until` came, or a gap said that it would not.
+    fn check(&self, history: &[(i64, u32)], until: i64) {
+        self.check_order();
+        let missing = |number: &i64| {
+            !self.got.contains(number) && !self.gaps.iter().any(|gap| (gap.from.get()..=gap.to.get()).contains(number))
+        };
+        let due = history.iter().filter(|(number, table)| *table == self.table && *number > self.start);
+        let lost: Vec<i64> = due.map(|(number, _)| *number).filter(|it| *it <= until).filter(missing).collect();
+        assert!(lost.is_empty(), "lost {lost:?} up to {until}: {self:?}");
+    }
+}
+
+fn subscription(name: &str, table: u32, feed: Feed) -> Subscription {
+    let address = Address { id: name.into(), channel: "table:s.t".into() };
+    let columns = Columns::new(["id".into()]);
+    let grant = TableGrant { columns: columns.clone(), types: [].into(), key: None };
+    let grant = Arc::new(Grant { topic: Topic::Table(table), table: Some(grant) });
+    Subscription {
+        address_text: DialectId::NATIVE.dialect().address(&address),
+        form: form(&grant.topic, Some(columns)),
+        channel: Channel::parse("table:s.t").expect("a name"),
+        address,
+        grant,
+        wish: Wish::default(),
+        feed,
+        page: None,
+        watch: None,
+    }
+}
+
+#[test]
+fn whatever_happens_nothing_is_lost_or_repeated() {
+    for seed in 1..=300 {
+        eprintln!("seed {seed}");
+        let mut world = World::new(seed);
+        for _ in 0..400 {
+            world.act();
+        }
+        world.finish();
+    }
+}
