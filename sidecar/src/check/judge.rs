@@ -128,7 +128,9 @@ fn roles(facts: &Facts, report: &mut Report) {
                 "run: select realtime.create_roles(), or take it out of auth.roles, default_role and anonymous_role";
             report.findings.push(Finding::fault(format!("role {name} does not exist"), remedy));
         } else if !role.can_be_assumed {
-            let remedy = format!("run: grant {} to {}", quote_ident(name), quote_ident(user));
+            // A membership that exists keeps its options unless they are named.
+            let options = if facts.server_version_number >= 160_000 { " with inherit false, set true" } else { "" };
+            let remedy = format!("run: grant {} to {}{options}", quote_ident(name), quote_ident(user));
             report.findings.push(Finding::fault(format!("role {user} cannot become {name}"), remedy));
         } else if role.is_inherited && !facts.is_superuser && !facts.inherits {
             // Since 16 each membership says for itself whether it is inherited.
