@@ -1,7 +1,8 @@
 #!/bin/sh
 # Does what the README tells a newcomer to do, in a bare Debian that knows nothing of this machine but its Rust
 # toolchain and cargo's downloads: clone, `make run`, look at the page, stop, start again. Prints how long each took.
-# What is cloned is the last commit, not the working folder. With FRESH_TEST=1 it runs `make test` there too.
+# What is cloned is the last commit, not the working folder. With FRESH_TEST=1 it runs `make test`, `make install` and
+# `make installcheck` there too.
 set -eu
 
 clone=$(cd "$(dirname "$0")/.." && pwd)
@@ -96,6 +97,16 @@ stop() {
     say "stopped; no process is left"
 }
 
+# A server of the system, as a user of the extension has one.
+install_and_check() {
+    begun=$(now)
+    inside make --directory /root/realtime install
+    inside pg_createcluster --start 15 main -- --auth=trust >"$log" 2>&1 || { tail "$log"; fail "no server"; }
+    inside make --directory /root/realtime installcheck PGUSER=postgres || fail "the installed extension failed its tests"
+    inside pg_ctlcluster 15 main stop
+    say "install and check: $(($(now) - begun)) s"
+}
+
 make_root
 bind_machine
 say "cloning and running as the README says"
@@ -112,5 +123,6 @@ if [ "${FRESH_TEST:-}" = 1 ]; then
     begun=$(now)
     inside /root/realtime/.ci/run || fail "the tests failed"
     say "tests: $(($(now) - begun)) s"
+    install_and_check
 fi
 say "all well"
