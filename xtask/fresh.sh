@@ -125,4 +125,6 @@ if [ "${FRESH_TEST:-}" = 1 ]; then
     say "tests: $(($(now) - begun)) s"
     install_and_check
 fi
+inside make --directory /root/realtime clean
+[ ! -e "$root/root/realtime/target" ] || fail "make clean left the target folder"
 say "all well"

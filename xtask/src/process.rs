@@ -1,7 +1,7 @@
 //! Running a program and telling what went wrong.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 
@@ -56,12 +56,24 @@ pub fn capture(command: &mut Command) -> Result<String, ProcessError> {
     finish(command, &output)
 }
 
-/// The standard output of a finished command, or an error that carries both streams.
+/// As [`capture`], for a command that reads a text from its standard input.
 ///
 /// # Errors
 ///
-/// When it did not exit with 0.
-pub fn finish(command: &Command, output: &Output) -> Result<String, ProcessError> {
+/// As [`capture`].
+pub fn capture_with_input(command: &mut Command, text: &str) -> Result<String, ProcessError> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|source| not_started(command, source))?;
+    if let Some(mut input) = child.stdin.take() {
+        // When it stops reading, its own error says more than ours would.
+        let _ = input.write_all(text.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(|source| not_started(command, source))?;
+    finish(command, &output)
+}
+
+/// The standard output of a finished command, or an error that carries both streams.
+fn finish(command: &Command, output: &Output) -> Result<String, ProcessError> {
     let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
     if output.status.success() {
         return Ok(text);

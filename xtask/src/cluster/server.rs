@@ -1,7 +1,6 @@
 //! One server of a tree: its start, its end, and questions to it.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -256,14 +255,7 @@ impl Cluster {
         let mut psql = self.tree.program("psql");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-p"]);
         psql.arg(self.port.to_string()).arg("-h").arg(&self.sockets);
-        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = psql.spawn().map_err(|source| process::not_started(&psql, source))?;
-        if let Some(mut input) = child.stdin.take() {
-            // When psql stops reading, its own error says more than ours would.
-            let _ = input.write_all(text.as_bytes());
-        }
-        let output = child.wait_with_output().map_err(|source| process::not_started(&psql, source))?;
-        Ok(process::finish(&psql, &output)?)
+        Ok(process::capture_with_input(&mut psql, text)?)
     }
 }
 

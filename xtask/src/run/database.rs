@@ -1,10 +1,9 @@
 //! The database that `make run` works with: a private one that keeps its data, or one that exists.
 
 use std::fs;
-use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::{RunError, access, secret};
 use crate::build::Profile;
@@ -131,14 +130,7 @@ fn sql_at(address: &Address, text: &str) -> Result<String, RunError> {
     if let Some(password) = &address.password {
         psql.env("PGPASSWORD", decoded(password));
     }
-    psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = psql.spawn().map_err(|source| process::not_started(&psql, source))?;
-    if let Some(mut input) = child.stdin.take() {
-        // When psql stops reading, its own error says more than ours would.
-        let _ = input.write_all(text.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|source| process::not_started(&psql, source))?;
-    Ok(process::finish(&psql, &output)?)
+    Ok(process::capture_with_input(&mut psql, text)?)
 }
 
 /// Undoes the percent signs of an address.
