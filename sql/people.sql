@@ -110,7 +110,7 @@ begin
   end if;
   execute format('grant execute on function realtime.tick(), realtime.ring(), realtime.rotate(), realtime.mark_lost(), realtime.cleanup_messages(int),
     realtime.read(bigint, int, int, oid, text), realtime.status(), realtime.may_subscribe(text, text, text, text, text),
-    realtime.publish_as(text, text, text, text, text, uuid) to %s', sidecar);
+    realtime.publish_as(text, text, text, text, text, uuid), realtime.begin_snapshot(), realtime.snapshot(text, text, oid) to %s', sidecar);
   return next format('%s: may read the log and ask on behalf of clients', sidecar);
   foreach role_name in array array['anon', 'authenticated', 'service_role'] loop
     if exists (select from pg_roles where rolname = role_name) then
@@ -125,7 +125,7 @@ comment on function realtime.grant_sidecar(regrole) is
 -- Who may call what. Functions are open to everybody by default; here only those are that somebody needs.
 revoke execute on all functions in schema realtime from public;
 grant execute on function
-  realtime.contract_version(), realtime.channel_name(), realtime._matches(text, text), realtime.notify_table_change(), realtime.start_worker(),
+  realtime.contract_version(), realtime.channel_name(), realtime.history(text, bigint, int), realtime._matches(text, text), realtime.notify_table_change(), realtime.start_worker(),
   realtime.enable_realtime(regclass, jsonb), realtime.enable_realtime(text, text, jsonb),
   realtime.enable_realtime_all(text, jsonb),
   realtime.disable_realtime(regclass), realtime.disable_realtime(text, text), realtime._check_table(regclass), realtime._find_table(text, text),

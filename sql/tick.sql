@@ -20,7 +20,7 @@ create function realtime._incarnation() returns text
   language c volatile as 'MODULE_PATHNAME', 'incarnation_identity';
 comment on function realtime._incarnation() is 'Which life of the server this is: timeline and start.';
 
-create function realtime.tick(out tick_id bigint, out first_offset bigint, out events bigint) returns setof record
+create function realtime._tick(export boolean, out tick_id bigint, out first_offset bigint, out last_offset bigint, out events bigint, out exported text)
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
@@ -48,7 +48,7 @@ begin
   if previous.id is null then
     -- Compared with the empty snapshot, everything that committed before this first tick is new to the second.
     perform realtime._mark(1, me.history, me.incarnation, '1:1:', fresh);
-    return query select 1::bigint, fresh, 0::bigint;
+    select 1, fresh, fresh, 0 into tick_id, first_offset, last_offset, events;
     return;
   end if;
   if previous.history <> me.history or pg_snapshot_xmax(previous.snapshot) > pg_snapshot_xmax(pg_current_snapshot()) then
@@ -56,7 +56,7 @@ begin
     next_offset := greatest(previous.last_offset + (1::bigint << 30), fresh);
     perform realtime._forget(previous.id, next_offset - 1);
     perform realtime._mark(previous.id + 1, me.history, me.incarnation, pg_current_snapshot(), next_offset);
-    return query select previous.id + 1, next_offset, 0::bigint;
+    select previous.id + 1, next_offset, next_offset, 0 into tick_id, first_offset, last_offset, events;
     return;
   end if;
 
@@ -83,14 +83,23 @@ begin
       select sum(n)::bigint as n, array_agg(xid order by last_seq, xid, seq) as xids,
              array_agg(seq order by last_seq, xid, seq) as seqs, array_agg(n order by last_seq, xid, seq) as counts
         from runs)
-  select now.snapshot, ordered.* into batch from now, ordered;
+  select now.snapshot, ordered.*, case when export then pg_export_snapshot() end as exported into batch from now, ordered;
+  exported := batch.exported;
+  last_offset := previous.last_offset;
 
   if batch.n > 0 then
     perform realtime._store_tick(previous.id + 1, me.history, me.incarnation, batch.snapshot,
       next_offset, next_offset + batch.n - 1, batch.xids, batch.seqs, batch.counts);
-    return query select previous.id + 1, next_offset, batch.n;
+    select previous.id + 1, next_offset, next_offset + batch.n - 1, batch.n into tick_id, first_offset, last_offset, events;
   end if;
 end $$;
+
+create function realtime.tick(out tick_id bigint, out first_offset bigint, out events bigint) returns setof record
+  language sql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+  select t.tick_id, t.first_offset, t.events from realtime._tick(false) t where t.tick_id is not null
+$$;
 comment on function realtime.tick() is
   'Makes what has committed readable. Called by the worker, or by a sidecar when there is none; alone, in autocommit mode. No row: nothing new.';
 

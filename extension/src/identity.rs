@@ -8,6 +8,7 @@ use crate::{array, caught};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// `USER_LOCKMETHOD` (storage/lock.h): advisory locks.
 const USER_LOCKMETHOD: u16 = 2;
@@ -19,13 +20,13 @@ crate::ffi::sql_function!(history_identity, pg_finfo_history_identity, history);
 crate::ffi::sql_function!(incarnation_identity, pg_finfo_incarnation_identity, incarnation);
 
 /// The user and security context that a call began with.
-struct Caller {
+pub(crate) struct Caller {
     user: pg_sys::Oid,
     context: i32,
 }
 
 impl Caller {
-    unsafe fn current() -> Self {
+    pub(crate) unsafe fn current() -> Self {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         // SAFETY: both places are written.
         unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut context) };
@@ -59,7 +60,7 @@ unsafe fn set_locally(name: &CStr, value: &CStr) {
 /// Becomes the role. Undone by the end of the GUC nest level (or subtransaction) and `Caller::restore`.
 ///
 /// The role setting's own check refuses roles that the session's user is not a member of.
-unsafe fn assume(caller: &Caller, role: &CStr, claims: &CStr, channel: &CStr) {
+pub(crate) unsafe fn assume(caller: &Caller, role: &CStr, claims: &CStr, channel: &CStr) {
     // SAFETY: inside a GUC nest level that the caller of this ends.
     unsafe {
         let barred = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
@@ -78,24 +79,25 @@ unsafe fn assume(caller: &Caller, role: &CStr, claims: &CStr, channel: &CStr) {
     }
 }
 
-unsafe fn text_argument(call: pg_sys::FunctionCallInfo, n: usize) -> CString {
+/// A `text` argument.
+pub(crate) unsafe fn text_argument(call: pg_sys::FunctionCallInfo, n: usize) -> CString {
     // SAFETY: the functions are STRICT and declared with text here.
     unsafe { array::c_string(&array::text_bytes(pgrx::fcinfo::pg_getarg_datum_raw(call, n))) }
 }
 
-/// `_sees_channel(role, claims, channel)`: everything happens in a subtransaction that is always rolled back.
-unsafe fn sees(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+/// Runs something in a subtransaction that is rolled back, whatever it did, and makes the caller itself again.
+pub(crate) unsafe fn in_rolled_back_subtransaction<T>(
+    caller: &Caller,
+    run: impl FnOnce() -> T + UnwindSafe + RefUnwindSafe,
+) -> Result<T, Box<CaughtError>> {
     // SAFETY: begin and rollback are paired on every path; context, owner and user are put back.
     unsafe {
-        let (role, claims, channel) = (text_argument(call, 0), text_argument(call, 1), text_argument(call, 2));
-        let caller = Caller::current();
         let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
         let outcome = caught::attempt(|| {
             set_locally(c"transaction_read_only", c"on");
-            assume(&caller, &role, &claims, &channel);
-            select_channel(&channel)
+            run()
         });
         pg_sys::RollbackAndReleaseCurrentSubTransaction();
         caller.restore();
@@ -103,10 +105,21 @@ unsafe fn sees(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
         pg_sys::CurrentResourceOwner = owner;
         // The one thing a rollback does not undo.
         pg_sys::LockReleaseSession(USER_LOCKMETHOD);
-        match outcome {
-            Ok(allowed) => pg_sys::Datum::from(allowed),
-            Err(error) => deny(error),
-        }
+        outcome
+    }
+}
+
+/// `_sees_channel(role, claims, channel)`.
+unsafe fn sees(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the arguments are declared text in sql/identity.sql.
+    unsafe {
+        let (role, claims, channel) = (text_argument(call, 0), text_argument(call, 1), text_argument(call, 2));
+        let caller = Caller::current();
+        let outcome = in_rolled_back_subtransaction(&caller, || {
+            assume(&caller, &role, &claims, &channel);
+            select_channel(&channel)
+        });
+        outcome.map_or_else(deny, pg_sys::Datum::from)
     }
 }
 

@@ -82,11 +82,7 @@ unsafe fn render_image(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
         };
         let mut out = Vec::with_capacity(image.len() * 2 + 64);
         renderer.encode(&values, &nulls, key_only, &mut out);
-        if pg_sys::GetDatabaseEncoding() == ENCODING_SQL_ASCII {
-            // Anything may stand in such a database; clients get valid UTF-8.
-            out = String::from_utf8_lossy(&out).into_owned().into_bytes();
-        }
-        array::text(&out)
+        array::text(&valid(out))
     }
 }
 
@@ -169,6 +165,57 @@ impl Renderer {
         }
         out.push(b'}');
     }
+}
+
+/// Rows of a query as JSON objects.
+pub(crate) struct RowEncoder {
+    columns: Vec<(Vec<u8>, Encoder)>,
+}
+
+impl RowEncoder {
+    /// For rows of this descriptor.
+    pub(crate) unsafe fn of(descriptor: pg_sys::TupleDesc) -> Self {
+        // SAFETY: positions below natts; names are terminated.
+        unsafe {
+            let columns = (0..usize::try_from((*descriptor).natts).unwrap_or(0)).map(|n| {
+                let attribute = &*write::attribute(descriptor, n);
+                let mut name = Vec::new();
+                string(std::ffi::CStr::from_ptr(attribute.attname.data.as_ptr()).to_bytes(), &mut name);
+                name.push(b':');
+                (name, Encoder::of(attribute.atttypid))
+            });
+            Self { columns: columns.collect() }
+        }
+    }
+
+    /// One row, in the server's encoding.
+    pub(crate) unsafe fn encode(&self, tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> Vec<u8> {
+        // SAFETY: the tuple is of the descriptor that the encoder was made for.
+        unsafe {
+            let n = self.columns.len();
+            let (mut values, mut nulls) = (vec![pg_sys::Datum::from(0); n], vec![true; n]);
+            pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+            let mut out = vec![b'{'];
+            for (i, (name, encoder)) in self.columns.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(name);
+                encoder.nullable(values[i], nulls[i], &mut out);
+            }
+            out.push(b'}');
+            valid(out)
+        }
+    }
+}
+
+/// Anything may stand in an SQL_ASCII database; clients get valid UTF-8.
+unsafe fn valid(text: Vec<u8>) -> Vec<u8> {
+    // SAFETY: a plain read.
+    if unsafe { pg_sys::GetDatabaseEncoding() } == ENCODING_SQL_ASCII {
+        return String::from_utf8_lossy(&text).into_owned().into_bytes();
+    }
+    text
 }
 
 impl Encoder {

@@ -18,6 +18,7 @@ mod json;
 mod layout;
 mod options;
 mod registry;
+mod rows;
 mod schema;
 mod segment;
 mod settings;

@@ -1,0 +1,104 @@
+-- Snapshots for subscribers: all rows of a table as of one offset, and then exactly the later changes.
+--
+-- A snapshot is itself a tick: the tick's own MVCC snapshot is exported, a second session imports it and reads the rows,
+-- so the rows are those of all events up to the tick's last offset, and of no other. The first session commits as soon
+-- as the second has imported; ticks wait for a round trip, not for the reading.
+--
+--   session 1: begin; select * from realtime.begin_snapshot();
+--   session 2: begin isolation level repeatable read, read only; set transaction snapshot '...';
+--   session 1: commit;
+--   session 2: select * from realtime.snapshot(role, claims, relation); commit;
+
+create function realtime.begin_snapshot(out "offset" bigint, out snapshot_id text)
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  t record;
+begin
+  select * into t from realtime._tick(true);
+  if t.exported is null then
+    -- The first tick of a history has marked its beginning; what is visible now is behind that.
+    raise exception 'the log has just begun' using errcode = 'serialization_failure', hint = 'Ask again.';
+  end if;
+  "offset" := t.last_offset; snapshot_id := t.exported;
+end $$;
+comment on function realtime.begin_snapshot() is
+  'Ticks and exports the tick''s snapshot: rows read in it are those as of the offset. First in its transaction; commit once the snapshot is imported.';
+
+-- The rows that the role sees, by its grants and policies, as JSON objects like those of events.
+create function realtime._rows_as(role text, claims text, relation oid, columns text[]) returns setof text
+  language c volatile strict as 'MODULE_PATHNAME', 'rows_as';
+
+create function realtime.snapshot(role text, claims text, relation oid) returns setof text
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set datestyle = 'ISO, YMD' set intervalstyle = 'postgres' set timezone = 'UTC' set extra_float_digits = 1
+  set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+as $$
+declare
+  may record;
+begin
+  select m.* into may from pg_class c join pg_namespace n on n.oid = c.relnamespace,
+         realtime.may_subscribe(role, claims, '', n.nspname, c.relname) m where c.oid = snapshot.relation;
+  if may.allowed is not true then
+    raise exception 'not allowed to read this table' using errcode = 'insufficient_privilege';
+  elsif may.key is null or not may.key <@ may.columns then
+    raise exception 'the table has no key that the caller may read' using errcode = 'feature_not_supported',
+      hint = 'Rows and later changes could not be told apart.';
+  end if;
+  return query select * from realtime._rows_as(role, claims, relation, may.columns);
+end $$;
+comment on function realtime.snapshot(text, text, oid) is
+  'Every row of a table that the role sees, as JSON. In the transaction that imported begin_snapshot()''s snapshot.';
+
+-- What the caller may see of a channel''s past, with the rights of today.
+create function realtime.history(channel text, since bigint default null, max_events int default 100)
+  returns table ("offset" bigint, at timestamptz, event text, payload jsonb)
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  -- Here current_user is the owner; the caller is whoever the session acts as.
+  caller constant text := case current_setting('role') when 'none' then session_user::text else current_setting('role') end;
+  claims constant text := coalesce(nullif(current_setting('request.jwt.claims', true), ''), '{}');
+  parts constant text[] := case when channel like 'table:%' then parse_ident(substr(channel, 7)) end;
+  may record; r record; after bigint := coalesce(since, realtime._floor_offset()); n int := 0;
+begin
+  select * into may from realtime.may_subscribe(caller, claims, channel,
+    case when parts is not null then case when cardinality(parts) = 1 then 'public' else parts[1] end end, parts[cardinality(parts)]);
+  if may.allowed is not true then
+    raise exception 'not allowed to read this channel' using errcode = 'insufficient_privilege';
+  end if;
+  loop
+    for r in select * from realtime.read(after, least(max_events - n, 1000), 4194304, may.relation, case when parts is null then channel end) loop
+      if r.kind = 'e' then
+        n := n + 1;
+        "offset" := r."offset"; at := r.at;
+        if parts is null then
+          event := r.event; payload := r.payload::jsonb;
+        else
+          event := case r.op when 'I' then 'INSERT' when 'U' then 'UPDATE' when 'D' then 'DELETE' when 'T' then 'TRUNCATE' else 'GAP' end;
+          payload := jsonb_strip_nulls(jsonb_build_object(
+            'record', realtime._only(r.record, may.columns), 'old_record', realtime._only(r.old_record, may.columns)));
+        end if;
+        return next;
+      elsif r.kind = 'c' then
+        after := r."offset";
+        exit when after >= r.until;
+      end if;
+    end loop;
+    exit when n >= max_events or after >= (select t.last_offset from realtime.ticks t order by t.id desc limit 1);
+  end loop;
+end $$;
+comment on function realtime.history(text, bigint, int) is
+  'Events of a channel after an offset (default: all that is retained), judged by what the caller may see today.';
+
+-- The columns of a row that a role may read.
+create function realtime._only(record text, columns text[]) returns jsonb
+  language sql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_object_agg(key, value) from jsonb_each(record::jsonb) where key = any (columns)
+$$;

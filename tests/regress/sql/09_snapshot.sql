@@ -1,0 +1,30 @@
+\set SHOW_CONTEXT never
+-- All rows as of an offset, in the form of events, and then exactly the later changes.
+create table shelf (id int primary key, title text, price numeric, hidden text);
+select realtime.enable_realtime('public', 'shelf');
+insert into shelf select i, 'book ' || i, i + 0.10, 'x' from generate_series(1, 3) i;
+grant select (id, title, price) on shelf to anon;
+begin;
+select "offset" - s.oldest > 0 as has_offset, snapshot_id is not null as exported from realtime.status() s, realtime.begin_snapshot();
+rollback;
+-- What a second session does with it (that the two fit is tested from outside).
+begin isolation level repeatable read, read only;
+select * from realtime.snapshot('anon', '{}', 'shelf'::regclass);
+commit;
+insert into shelf values (4, 'later', 4, 'x');
+delete from shelf where id = 1;
+select realtime.tick() is not null as ticked;
+-- A table without a key cannot be folded.
+create table heap (x int);
+select realtime.enable_realtime('public', 'heap');
+grant select on heap to anon;
+select realtime.snapshot('anon', '{}', 'heap'::regclass);
+select realtime.snapshot('anon', '{}', 'orders'::regclass);
+-- History, with the rights of the caller.
+set role anon;
+select "offset" is not null as has_offset, event, payload from realtime.history('table:shelf');
+select event from realtime.history('table:shelf', null, 2);
+select event from realtime.history('table:public.secret');
+select event from realtime.history('room:1');
+select event from realtime.history('table:orders');
+reset role;
