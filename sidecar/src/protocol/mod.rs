@@ -10,6 +10,9 @@ mod published;
 mod row;
 mod seed;
 
+#[cfg(test)]
+mod golden;
+
 use std::sync::Arc;
 
 use crate::{

@@ -22,8 +22,8 @@ impl Codec for NativeCodec {
     fn decode(&mut self, text: &str) -> Result<Command, DecodeError> {
         let envelope: wire::Envelope<'_> = parse(text).map_err(|error| DecodeError { error, reference: None })?;
         let reference = reference(envelope.reference).map_err(|error| DecodeError { error, reference: None })?;
-        let kind = envelope.kind.as_deref().unwrap_or_default();
-        command(kind, text, reference.clone()).map_err(|error| DecodeError { error, reference })
+        let command = kind(envelope.kind).and_then(|kind| command(&kind, text, reference.clone()));
+        command.map_err(|error| DecodeError { error, reference })
     }
 
     fn encode(&mut self, notice: &Notice<'_>) -> Option<String> {
@@ -35,7 +35,11 @@ impl Codec for NativeCodec {
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, CommandError> {
     // The parser's own words may repeat the client's values; place and kind never do.
     serde_json::from_str(text).map_err(|error| {
-        let what = if error.is_data() { "a field of the frame has the wrong type" } else { "the frame is not JSON" };
+        let what = if error.is_data() {
+            "a field of the frame has the wrong type or stands twice"
+        } else {
+            "the frame is not JSON"
+        };
         let place = format!("line {} column {}", error.line(), error.column());
         CommandError::invalid(format!("{what} at {place}: compare it with the protocol's frames"))
     })
@@ -48,6 +52,12 @@ fn reference(raw: Option<&RawValue>) -> Result<Option<Reference>, CommandError> 
     let fits = json.len() <= REFERENCE_BYTES_MAX && !json.starts_with(['{', '[', 't', 'f']);
     fits.then(|| Some(Reference(json.into())))
         .ok_or_else(|| CommandError::invalid("ref must be a string or a number of at most 128 bytes"))
+}
+
+/// The frame's type; empty when it has none.
+fn kind(raw: Option<&RawValue>) -> Result<String, CommandError> {
+    let parsed = raw.map_or(Ok(String::new()), |raw| serde_json::from_str(raw.get()));
+    parsed.map_err(|_| CommandError::invalid("type must be a string, such as \"subscribe\""))
 }
 
 fn command(kind: &str, text: &str, reference: Option<Reference>) -> Result<Command, CommandError> {

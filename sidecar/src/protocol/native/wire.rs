@@ -8,8 +8,8 @@ use crate::{model::GapReason, protocol::ClientLimits};
 /// What every frame of a client may have; the rest depends on the type.
 #[derive(Deserialize)]
 pub(super) struct Envelope<'a> {
-    #[serde(rename = "type")]
-    pub(super) kind: Option<String>,
+    #[serde(rename = "type", borrow)]
+    pub(super) kind: Option<&'a RawValue>,
     #[serde(rename = "ref", borrow)]
     pub(super) reference: Option<&'a RawValue>,
 }

@@ -1,0 +1,233 @@
+//! Transcripts in `tests/golden/<dialect>/*.txt`, each line one step:
+//!
+//! * `> frame` comes from a client, `? command` is what it means;
+//! * `! notice` is told to a client, `@ event [columns]` happens, and `< frame` is what the client gets (`-` for nothing).
+//!
+//! `UPDATE_GOLDEN=1 cargo test` writes the answers anew; read the difference before you commit it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{Address, ClientLimits, Command, DecodeError, DialectId, Form, Hello, Notice, Published, Reference, Since};
+use crate::{
+    error::{Code, CommandError},
+    model::{
+        ChannelName, Columns, Event, EventKind, Gap, GapReason, Identity, Message, Offset, Op, Relation, RowChange,
+        SenderType, TableGrant, Timestamp,
+    },
+};
+
+const RELATION: u32 = 10;
+
+#[test]
+fn native_transcripts() {
+    check_folder("native", DialectId::NATIVE);
+}
+
+#[test]
+fn seed_transcripts() {
+    check_folder("seed", DialectId::SEED);
+}
+
+fn check_folder(name: &str, dialect: DialectId) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name);
+    let entries = fs::read_dir(&folder).expect("the folder of transcripts");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files.iter().for_each(|file| check_file(file, dialect));
+}
+
+fn check_file(file: &Path, dialect: DialectId) {
+    let expected = fs::read_to_string(file).expect("a transcript");
+    let steps = expected.lines().filter(|line| !line.starts_with(['?', '<']));
+    let lines: Vec<String> = steps.flat_map(|step| play(step, dialect)).collect();
+    let actual = lines.join("\n") + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(file, actual).expect("the transcript can be written");
+        return;
+    }
+    assert_eq!(actual, expected, "{} differs", file.display());
+}
+
+/// A step and its answer.
+fn play(step: &str, dialect: DialectId) -> Vec<String> {
+    let answer = match step.split_once(' ') {
+        Some((">", frame)) => format!("? {}", decoded(frame, dialect)),
+        Some(("!", name)) => format!("< {}", told(name, dialect)),
+        Some(("@", event)) => format!("< {}", happened(event, dialect)),
+        _ => return vec![step.to_owned()],
+    };
+    vec![step.to_owned(), answer]
+}
+
+fn decoded(frame: &str, dialect: DialectId) -> String {
+    match dialect.dialect().codec().decode(frame) {
+        Ok(command) => format!("{}{}", describe(&command), referred(command_reference(&command))),
+        Err(DecodeError { error, reference }) => {
+            format!("refused {}: {}{}", error.code.label(), error.text, referred(reference.as_ref()))
+        }
+    }
+}
+
+fn referred(reference: Option<&Reference>) -> String {
+    reference.map_or(String::new(), |reference| format!(" (ref {})", reference.0))
+}
+
+fn command_reference(command: &Command) -> Option<&Reference> {
+    match command {
+        Command::Subscribe(it) => it.reference.as_ref(),
+        Command::Publish(it) => it.reference.as_ref(),
+        Command::Unsubscribe { reference, .. }
+        | Command::AccessToken { reference, .. }
+        | Command::Ping { reference } => reference.as_ref(),
+        Command::Heartbeat => None,
+    }
+}
+
+fn describe(command: &Command) -> String {
+    match command {
+        Command::Subscribe(it) => {
+            let since = match it.since {
+                None => "now".to_owned(),
+                Some(Since::Oldest) => "oldest".to_owned(),
+                Some(Since::After(offset)) => format!("after {offset}"),
+            };
+            format!(
+                "subscribe {} as {} from {since} events {:?} columns {:?}",
+                it.channel, it.id, it.events, it.columns
+            )
+        }
+        Command::Unsubscribe { id, .. } => format!("unsubscribe {id}"),
+        Command::Publish(it) => {
+            format!("publish {} on {}: {} id {:?}", it.event, it.channel, it.payload, it.message_id)
+        }
+        Command::AccessToken { token, .. } => format!("access token of {} bytes", token.0.len()),
+        Command::Ping { .. } => "ping".to_owned(),
+        Command::Heartbeat => "heartbeat".to_owned(),
+    }
+}
+
+fn offset(number: i64) -> Offset {
+    Offset::new(number).expect("small")
+}
+
+fn told(name: &str, dialect: DialectId) -> String {
+    let address = Address { id: "mine".into(), channel: "table:orders".into() };
+    let reference = Reference(r#""a\"b""#.into());
+    let reference = Some(&reference);
+    let types: [(Arc<str>, Arc<str>); 2] = [("id".into(), "bigint".into()), ("name".into(), "text".into())];
+    let columns = Columns::new(["id".into(), "name".into()]);
+    let grant = TableGrant { columns: columns.clone(), types: types.into(), key: Some(["id".into()].into()) };
+    let some = columns.intersect(|name| name == "name");
+    let identity = Identity {
+        role: "authenticated".into(),
+        claims: "{}".into(),
+        user: Some("ann".into()),
+        expires_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+    };
+    let nobody = Identity { role: "anon".into(), claims: "{}".into(), user: None, expires_at: None };
+    let limits = ClientLimits { frame_bytes: 1024, subscriptions: 100, messages_per_second: 10, messages_burst: 20 };
+    let subscribed =
+        |recovered, table| Notice::Subscribed { reference, address: &address, offset: offset(17), recovered, table };
+    let hello = |offset, identity| {
+        Notice::Hello(Hello { offset, connection: "c0ffee", identity, heartbeat_ms: 30_000, limits })
+    };
+    let retention = Gap { reason: GapReason::Retention, from: offset(6), to: offset(16) };
+    let ahead = Gap { reason: GapReason::Ahead, from: offset(900), to: offset(42) };
+    let refused = CommandError::no_such_channel();
+    let slow = CommandError::new(Code::RateLimited, "slow down").retry_after(Duration::from_millis(250));
+    let ended = CommandError::token_expired().ending();
+    let notice = match name {
+        "hello" => hello(Some(offset(17)), &identity),
+        "hello to nobody before the log was read" => hello(None, &nobody),
+        "subscribed to a table" => subscribed(true, Some((&columns, &grant))),
+        "subscribed to a column without the key" => subscribed(true, Some((&some, &grant))),
+        "subscribed to messages" => subscribed(true, None),
+        "resumed with a gap" => subscribed(false, None),
+        "unsubscribed" => Notice::Unsubscribed { reference, address: &address },
+        "published" => Notice::Published { reference, message_id: "11-22", duplicate: false },
+        "published again" => Notice::Published { reference: None, message_id: "11-22", duplicate: true },
+        "identified" => Notice::Identified { reference, identity: &identity },
+        "pong" => Notice::Pong { reference, offset: Some(offset(17)) },
+        "heartbeat" => Notice::Heartbeat { offset: Some(offset(17)) },
+        "gap" => Notice::Gap { address: &address, gap: &retention },
+        "gap that goes back" => Notice::Gap { address: &address, gap: &ahead },
+        "database down" => Notice::Status { up: false, offset: Some(offset(17)) },
+        "database up" => Notice::Status { up: true, offset: Some(offset(17)) },
+        "refused" => Notice::Error { error: &refused, reference, address: Some(&address) },
+        "slow down" => Notice::Error { error: &slow, reference, address: None },
+        "ended" => Notice::Error { error: &ended, reference: None, address: Some(&address) },
+        unknown => panic!("no notice is called {unknown}"),
+    };
+    dialect.dialect().codec().encode(&notice).unwrap_or_else(|| "-".to_owned())
+}
+
+/// `<event> [column,column…]`, with a `#` behind a column whose numbers are to be strings.
+fn happened(step: &str, dialect: DialectId) -> String {
+    let (name, columns) = step.split_once(" to ").unwrap_or((step, "id,name,n,secret"));
+    let event = Published::new(event(name), offset(16));
+    let names = columns.split(',').map(|column| Arc::from(column.trim_end_matches('#')));
+    let quoted: Vec<&str> = columns.split(',').filter_map(|column| column.strip_suffix('#')).collect();
+    let columns = Columns::new(names).with_quoted(|name| quoted.contains(&name));
+    let form = match event.event().kind {
+        EventKind::Message(_) => Form::Message,
+        _ => Form::Table { relation: RELATION, columns },
+    };
+    let address = Address { id: "mine".into(), channel: "table:orders".into() };
+    let text = dialect.dialect().address(&address);
+    event.body(dialect, &form).map_or_else(|| "-".to_owned(), |body| body.frame(&text))
+}
+
+fn event(name: &str) -> Event {
+    const NEW: &str = r#"{"id":9007199254740993,"name":"a\"b","n":1.10,"secret":2}"#;
+    const OLD: &str = r#"{"id":9007199254740993,"name":"a\"b","n":1.10,"secret":1}"#;
+    let kind = match name {
+        "insert" => row(Op::Insert, Some(NEW), None, false),
+        "update" => row(Op::Update, Some(NEW), Some(OLD), false),
+        "delete" => row(Op::Delete, None, Some(OLD), false),
+        "oversize update" => row(Op::Update, Some(r#"{"id":1}"#), Some(r#"{"id":1}"#), true),
+        "truncate" => EventKind::Truncate(relations()),
+        "gap mark" => EventKind::Unjudged(relations()),
+        "nothing" => EventKind::Nothing,
+        "message" => message(Some(r#"{"text": "hi", "n": 1.50}"#), Some("ann")),
+        "message of the system" => message(Some("null"), None),
+        "oversize message" => message(None, Some("ann")),
+        unknown => panic!("no event is called {unknown}"),
+    };
+    let at = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456));
+    Event { offset: offset(17), txn: offset(19), at, kind }
+}
+
+/// A partition first, then the table that is subscribed to.
+fn relations() -> Arc<[Relation]> {
+    let relation = |oid, table: &str| Relation { oid, schema: "public".into(), table: table.into() };
+    [relation(11, "orders_2026"), relation(RELATION, "orders")].into()
+}
+
+fn row(op: Op, record: Option<&str>, old_record: Option<&str>, oversize: bool) -> EventKind {
+    EventKind::Row(RowChange {
+        op,
+        relations: relations(),
+        key: Some(["id".into()].into()),
+        record: record.map(Box::from),
+        old_record: old_record.map(Box::from),
+        oversize,
+    })
+}
+
+fn message(payload: Option<&str>, sender: Option<&str>) -> EventKind {
+    EventKind::Message(Message {
+        channel: ChannelName::parse("room:1").expect("a name"),
+        event: "said".into(),
+        payload: payload.map(Box::from),
+        id: "0b0d5a36-5a3c-4a52-9d0c-3a8d3f1f2a11".into(),
+        sender_type: SenderType(if sender.is_some() { "user" } else { "system" }.into()),
+        sender_id: sender.map(|_| "6b3c0d1e-0f4b-4e0e-8d5e-2d1c9a7b6c11".into()),
+        sender: sender.map(Box::from),
+    })
+}
