@@ -15,6 +15,7 @@
 //! * [`hub`] — who gets what: topics, the newest events, a bounded queue for each connection.
 //! * [`reader`], [`replay`] — the log into the hub; pages of it for those who come back.
 //! * [`connection`] — one task per socket: commands in, events out.
+//! * [`demo`] — a page that shows it all, when asked for.
 //! * [`transport`] — accepting connections, and the opening request.
 //! * [`app`], [`tasks`] — builds everything once, in order; owns every task; stops in reverse order.
 
@@ -25,6 +26,7 @@ pub mod auth;
 pub mod check;
 pub mod config;
 pub mod connection;
+pub mod demo;
 pub mod error;
 pub mod http;
 pub mod hub;

@@ -8,3 +8,4 @@ mod origin;
 pub use accept::{Listener, ListenerLimits};
 pub use admission::Admission;
 pub use opening::{OpeningState, realtime_router};
+pub(crate) use origin::is_allowed as is_allowed_origin;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 /// Without `Origin` there is no browser, and so nobody who could be tricked. Beside the list, a page that this server
 /// itself delivered may connect, but only under a numeric address or localhost: a name could be anybody's, made to
 /// point here.
-pub(super) fn is_allowed(origin: Option<&[u8]>, host: Option<&[u8]>, listed: &[String]) -> bool {
+pub(crate) fn is_allowed(origin: Option<&[u8]>, host: Option<&[u8]>, listed: &[String]) -> bool {
     let Some(origin) = origin else {
         return true;
     };
