@@ -1,10 +1,15 @@
 //! The product from outside, one module per behaviour.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod abuse;
+mod docs;
 mod fixtures;
 mod identity;
 mod insforge;
+mod large;
+mod limits;
 mod messages;
 mod resume;
 mod rows;
 mod seed;
+mod values;

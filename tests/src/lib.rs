@@ -17,6 +17,7 @@
 //! * [`server`]: a Postgres server of this process; most tests share one and have a [`database`] each.
 //! * [`sidecar`]: the sidecar's process: start, ask, stop, kill.
 //! * [`client`]: a WebSocket client that checks every frame against the protocol's schemas and rules.
+//! * [`plain`]: one that checks nothing, for load and faults.
 //! * [`frame`], [`schema`]: what the client receives, and `docs/protocol/*.schema.json`.
 //! * [`token`]: tokens, good and bad.
 //! * [`proxy`]: a TCP proxy that cuts, freezes or slows connections.
@@ -33,6 +34,7 @@ pub mod client;
 pub mod database;
 pub mod frame;
 pub mod http;
+pub mod plain;
 pub mod port;
 pub mod proxy;
 pub mod schema;
@@ -45,6 +47,7 @@ pub mod wait;
 pub use client::{Client, Closed, Connect, Dialect, Refusal};
 pub use database::Database;
 pub use frame::Frame;
+pub use plain::PlainClient;
 pub use proxy::{Mode, Proxy};
 pub use server::Server;
 pub use sidecar::Sidecar;

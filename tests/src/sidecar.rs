@@ -181,10 +181,13 @@ impl Drop for Running {
 impl Drop for Sidecar {
     fn drop(&mut self) {
         self.kill();
-        if std::thread::panicking() {
-            eprintln!("--- the sidecar's log ({}):\n{}---", self.address, tail(&self.log()));
-        }
+        let log = self.log();
         let _ = fs::remove_file(&self.log);
+        if std::thread::panicking() {
+            eprintln!("--- the sidecar's log ({}):\n{}---", self.address, tail(&log));
+        } else if let Some(line) = log.lines().find(|line| line.contains("panicked at")) {
+            panic!("the sidecar panicked: {line}");
+        }
     }
 }
 
