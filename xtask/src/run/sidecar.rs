@@ -41,6 +41,7 @@ impl Sidecar {
         let mut command = with_owner(program);
         command.args(["serve", "--demo"]).process_group(0);
         command.env("REALTIME_DATABASE_URL", database.sidecar_url(&password));
+        command.env("REALTIME_DEMO_PSQL", database.psql_words());
         command.env("REALTIME_LISTEN", listen.to_string()).env("REALTIME_ADMIN_LISTEN", admin.to_string());
         if env::var_os("REALTIME_JWT_SECRET").is_none() {
             command.env("REALTIME_JWT_SECRET", secret::generate()?);
