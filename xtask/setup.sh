@@ -60,6 +60,7 @@ check_rust() {
 is_installed() {
     # Debian's own name for a package that is there and configured; a program that came another way is as good.
     case $1 in
+        postgresql-client) command -v psql >/dev/null && return ;;
         nodejs) command -v node >/dev/null && return ;;
         python3-pip) python3 -m pip --version >/dev/null 2>&1 && return ;;
     esac

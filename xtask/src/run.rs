@@ -74,7 +74,9 @@ pub enum RunError {
 ///
 /// When something cannot be built or started, or the sidecar ends by itself.
 pub fn run() -> Result<(), RunError> {
-    let existing = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+    let url = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+    // An address with a fault is told before anything is built for it.
+    let existing = url.as_deref().map(Database::existing).transpose()?;
     let folder = log_folder()?;
     let _only = only_one(&folder)?;
     println!("building (the first time takes some minutes) ...");
@@ -92,13 +94,12 @@ pub fn run() -> Result<(), RunError> {
     result
 }
 
-fn open(existing: Option<String>) -> Result<Database, RunError> {
-    let Some(url) = existing else {
+fn open(existing: Option<Database>) -> Result<Database, RunError> {
+    let Some(database) = existing else {
         let database = Database::private(PROFILE)?;
         provision::prepare(&database)?;
         return Ok(database);
     };
-    let database = Database::existing(&url)?;
     println!("preparing your database: extension, roles, demo schema ...");
     provision::prepare(&database).map_err(|error| RunError::Prepare(Box::new(error)))?;
     Ok(database)
