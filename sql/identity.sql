@@ -133,12 +133,12 @@ begin
     return;
   end if;
   message_id := wanted_id;
-  duplicate := realtime._is_duplicate(claims, channel, event, wanted_id);
+  duplicate := realtime._is_duplicate(role, claims, channel, event, wanted_id);
   if not duplicate then
     begin
       perform realtime._insert_as(role, claims, channel, event, payload, wanted_id);
     exception when unique_violation then  -- the same id, sent twice at once: the other one committed first
-      duplicate := realtime._is_duplicate(claims, channel, event, wanted_id);
+      duplicate := realtime._is_duplicate(role, claims, channel, event, wanted_id);
     end;
   end if;
   return next;
@@ -146,7 +146,9 @@ end $$;
 comment on function realtime.publish_as(text, text, text, text, text, uuid) is
   'Publishes a message as a role with these claims, under its INSERT policies. The same message id again makes no second message.';
 
-create function realtime._is_duplicate(claims text, channel text, event text, wanted_id uuid) returns boolean
+-- Whether the caller has sent this very message before. Another's message is none of theirs, not even its existence
+-- on their channel: only those whom no policy binds may repeat the system's.
+create function realtime._is_duplicate(role text, claims text, channel text, event text, wanted_id uuid) returns boolean
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
@@ -157,7 +159,10 @@ begin
   if not found then
     return false;
   elsif m.channel_name = channel and m.event_name = event
-        and (m.sender_type = 'system' or m.sender is not distinct from (claims::jsonb ->> 'sub')) then
+        and (case m.sender_type
+               when 'user' then m.sender = (claims::jsonb ->> 'sub')
+               else not realtime._policies_decide((select r.oid from pg_roles r where r.rolname = role), 'realtime.messages'::regclass)
+             end) then
     return true;
   end if;
   raise exception 'message id % names another message', wanted_id using errcode = 'unique_violation',

@@ -19,10 +19,11 @@ comment on function realtime.stop_worker() is
   'Ends this database''s worker; the next write starts one again. To keep it away: alter database ... set realtime.worker = off.';
 
 create view realtime.sidecars as
-  select a.pid, a.usename as role, a.client_addr as address, a.backend_start as since, a.state
+  select a.application_name as name, a.client_addr as address, min(a.usename::text) as role, min(a.backend_start) as since, count(*) as sessions
     from pg_stat_activity a
-   where a.datname = current_database() and a.application_name = 'realtime-sidecar';
-comment on view realtime.sidecars is 'Sessions of sidecars in this database.';
+   where a.datname = current_database() and a.application_name like 'realtime-sidecar%'
+   group by a.application_name, a.client_addr;
+comment on view realtime.sidecars is 'Sidecars connected to this database. Each has a name of its own and several sessions.';
 
 create function realtime.status(out mode text, out worker_pid int, out head bigint, out oldest bigint, out lag_ms float8,
                                 out log_bytes bigint, out retention interval, out sidecars int)
@@ -110,7 +111,8 @@ begin
   end if;
   execute format('grant execute on function realtime.tick(), realtime.ring(), realtime.rotate(), realtime.mark_lost(), realtime.cleanup_messages(int),
     realtime.read(bigint, int, int, oid, text), realtime.status(), realtime.may_subscribe(text, text, text, text, text),
-    realtime.publish_as(text, text, text, text, text, uuid), realtime.begin_snapshot(), realtime.snapshot(text, text, oid) to %s', sidecar);
+    realtime.publish_as(text, text, text, text, text, uuid), realtime.begin_snapshot(), realtime.snapshot(text, text, oid),
+    realtime.know_identity(int, text, text), realtime.forget_identity(int), realtime.judge(oid, bigint, bigint, int[]) to %s', sidecar);
   return next format('%s: may read the log and ask on behalf of clients', sidecar);
   foreach role_name in array array['anon', 'authenticated', 'service_role'] loop
     if exists (select from pg_roles where rolname = role_name) then

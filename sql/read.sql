@@ -9,6 +9,23 @@
 create function realtime._render(layout bigint, image bytea, key_only boolean) returns text
   language c strict as 'MODULE_PATHNAME', 'render';
 
+-- The rows of one tick behind an offset, in their order, run by run. Inlined into the statements that call it, so that
+-- their settings choose its plan: a nested loop over the ordered runs, which never sorts an image.
+create function realtime._rows_of_tick(first_offset bigint, xids xid8[], seqs bigint[], counts int4[], after bigint)
+  returns table (chunk bigint, first bigint, n int4, last bigint, start bigint, transaction_end bigint,
+                 seq bigint, layout bigint, written_at timestamptz, flags int2, operation "char", message uuid, old bytea, new bytea)
+  language sql stable
+as $$
+  select c.chunk, c.first, c.n, c.last, c.start, c.transaction_end,
+         l.seq, l.layout, l.at, l.flags, l.op, l.message_id, l.old, l.new
+    from (select w.*, min(w.first) over () as start, max(w.last) over (partition by w.xid) as transaction_end
+            from (select u.chunk, u.xid, u.seq, u.n, $1 + sum(u.n) over (order by u.chunk) - u.n as first,
+                         $1 + sum(u.n) over (order by u.chunk) - 1 as last
+                    from unnest($2, $3, $4) with ordinality u(xid, seq, n, chunk)) w
+           where w.last > $5 order by w.chunk) c
+   cross join lateral (select x.* from realtime.log x where x.xid = c.xid and x.seq >= c.seq order by x.seq limit c.n) l
+$$;
+
 create function realtime.read(after bigint, max_events int, max_bytes int, only_relation oid, only_channel text)
   returns table (kind "char", "offset" bigint, until bigint, reason text, op "char",
                  relations oid[], schemas text[], tables text[], key text[], record text, old_record text, oversize boolean, at timestamptz,
@@ -59,14 +76,7 @@ begin
             order by x.first_offset loop
     position_at := null; chunk := null;
     for r in
-      select c.chunk, c.first, c.n, c.last, c.start, c.transaction_end, l.*
-        from (select w.*, min(w.first) over () as start, max(w.last) over (partition by w.xid) as transaction_end
-                from (select u.chunk, u.xid, u.seq, u.n, t.first_offset + sum(u.n) over (order by u.chunk) - u.n as first,
-                             t.first_offset + sum(u.n) over (order by u.chunk) - 1 as last
-                        from unnest(t.xids, t.seqs, t.counts) with ordinality u(xid, seq, n, chunk)) w
-               where w.last > cursor_at order by w.chunk) c
-       cross join lateral (select x.seq, x.layout, x.at as written_at, x.flags, x.op as operation, x.message_id as message, x.old, x.new, c.xid
-                             from realtime.log x where x.xid = c.xid and x.seq >= c.seq order by x.seq limit c.n) l
+      select * from realtime._rows_of_tick(t.first_offset, t.xids, t.seqs, t.counts, cursor_at)
     loop
       -- The order is the plan's (a nested loop over ordered chunks), so it is checked, row by row.
       if chunk is distinct from r.chunk then

@@ -63,7 +63,7 @@ declare
   -- Here current_user is the owner; the caller is whoever the session acts as.
   caller constant text := case current_setting('role') when 'none' then session_user::text else current_setting('role') end;
   claims constant text := coalesce(nullif(current_setting('request.jwt.claims', true), ''), '{}');
-  parts constant text[] := case when channel like 'table:%' then parse_ident(substr(channel, 7)) end;
+  parts constant text[] := realtime._table_of(channel);
   may record; r record; after bigint := coalesce(since, realtime._floor_offset()); n int := 0;
 begin
   select * into may from realtime.may_subscribe(caller, claims, channel,
@@ -80,9 +80,14 @@ begin
           event := r.event; payload := r.payload::jsonb;
         else
           event := case r.op when 'I' then 'INSERT' when 'U' then 'UPDATE' when 'D' then 'DELETE' when 'T' then 'TRUNCATE' else 'GAP' end;
-          payload := jsonb_strip_nulls(jsonb_build_object(
-            'record', realtime._only(r.record, may.columns), 'old_record', realtime._only(r.old_record, may.columns)));
+          payload := case when r.reason is null then '{}' else jsonb_build_object('reason', r.reason) end
+                  || case when r.record is null then '{}' else jsonb_build_object('record', realtime._only(r.record, may.columns)) end
+                  || case when r.old_record is null then '{}' else jsonb_build_object('old_record', realtime._only(r.old_record, may.columns)) end;
         end if;
+        return next;
+      elsif r.kind = 'g' then
+        "offset" := r.until; at := null; event := 'GAP';
+        payload := jsonb_build_object('reason', r.reason, 'from', r."offset", 'to', r.until);
         return next;
       elsif r.kind = 'c' then
         after := r."offset";
@@ -94,6 +99,16 @@ begin
 end $$;
 comment on function realtime.history(text, bigint, int) is
   'Events of a channel after an offset (default: all that is retained), judged by what the caller may see today.';
+
+-- Schema and table of a table channel, `table:[schema.]table`; parts may be double-quoted, and no part is folded.
+create function realtime._table_of(channel text) returns text[]
+  language sql immutable strict
+  set search_path = pg_catalog, pg_temp
+as $$
+  select array_agg(case when p[1] like '"%' then replace(substr(p[1], 2, length(p[1]) - 2), '""', '"') else p[1] end order by n)
+    from regexp_matches(substr(channel, 7), '("(?:[^"]|"")+"|[^".]+)', 'g') with ordinality m(p, n)
+   where channel like 'table:%'
+$$;
 
 -- The columns of a row that a role may read.
 create function realtime._only(record text, columns text[]) returns jsonb

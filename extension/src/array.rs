@@ -14,6 +14,8 @@ pub(crate) struct Element {
 
 pub(crate) const OID: Element = Element { oid: pg_sys::OIDOID, length: 4, by_value: true, align: b'i' };
 pub(crate) const TEXT: Element = Element { oid: pg_sys::TEXTOID, length: -1, by_value: false, align: b'i' };
+pub(crate) const BYTEA: Element = Element { oid: pg_sys::BYTEAOID, length: -1, by_value: false, align: b'i' };
+pub(crate) const INT8: Element = Element { oid: pg_sys::INT8OID, length: 8, by_value: true, align: b'd' };
 pub(crate) const INT4: Element = Element { oid: pg_sys::INT4OID, length: 4, by_value: true, align: b'i' };
 pub(crate) const INT2: Element = Element { oid: pg_sys::INT2OID, length: 2, by_value: true, align: b's' };
 pub(crate) const BOOL: Element = Element { oid: pg_sys::BOOLOID, length: 1, by_value: true, align: b'c' };
@@ -48,6 +50,12 @@ pub(crate) unsafe fn text(bytes: &[u8]) -> pg_sys::Datum {
 
 /// The elements of an array without NULLs.
 pub(crate) unsafe fn elements(element: Element, array: pg_sys::Datum) -> Vec<pg_sys::Datum> {
+    // SAFETY: passed on.
+    unsafe { nullable(element, array).into_iter().flatten().collect() }
+}
+
+/// The elements of an array.
+pub(crate) unsafe fn nullable(element: Element, array: pg_sys::Datum) -> Vec<Option<pg_sys::Datum>> {
     // SAFETY: the datum is an array of the element's type; the pointers are palloc'd for as long as the context lives.
     unsafe {
         let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
@@ -62,7 +70,7 @@ pub(crate) unsafe fn elements(element: Element, array: pg_sys::Datum) -> Vec<pg_
             &mut nulls,
             &mut n,
         );
-        std::slice::from_raw_parts(datums, usize::try_from(n).unwrap_or(0)).to_vec()
+        (0..usize::try_from(n).unwrap_or(0)).map(|i| (!*nulls.add(i)).then(|| *datums.add(i))).collect()
     }
 }
 

@@ -186,7 +186,7 @@ impl Row<'_> {
 
 /// Runs what may have to read the table's out-of-line storage. Damage there must not cost the user the write, so an
 /// error ends only a subtransaction of ours; a cancelled query stays cancelled.
-unsafe fn fetch<T>(make: impl FnOnce() -> T + std::panic::UnwindSafe + std::panic::RefUnwindSafe) -> Option<T> {
+unsafe fn fetch<T>(make: impl FnOnce() -> T) -> Option<T> {
     // SAFETY: begin and end are paired on every path; memory context and resource owner are put back.
     unsafe {
         let context = pg_sys::CurrentMemoryContext;

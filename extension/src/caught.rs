@@ -2,11 +2,13 @@
 
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::AssertUnwindSafe;
 
 /// Runs something that may raise.
-pub(crate) fn attempt<T>(run: impl FnOnce() -> T + UnwindSafe + RefUnwindSafe) -> Result<T, Box<CaughtError>> {
-    PgTryBuilder::new(|| Ok(run())).catch_others(|error| Err(Box::new(error))).execute()
+///
+/// What `run` was changing when it raised is the caller's to put right; nothing of ours is left half done by one.
+pub(crate) fn attempt<T>(run: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
+    PgTryBuilder::new(AssertUnwindSafe(|| Ok(run()))).catch_others(|error| Err(Box::new(error))).execute()
 }
 
 /// What it said.

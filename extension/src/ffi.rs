@@ -15,8 +15,26 @@ unsafe extern "C-unwind" {
     /// `port/pqsignal.c`, as the server calls it since 18.
     #[cfg(feature = "pg18")]
     pub fn pqsignal_be(signal: i32, handler: pg_sys::pqsigfunc);
+    /// `executor/functions.c`: what parsing an SQL function's body needs to know of its parameters.
+    pub fn prepare_sql_fn_parse_info(
+        function: pg_sys::HeapTuple,
+        call: *mut pg_sys::Node,
+        collation: pg_sys::Oid,
+    ) -> *mut std::ffi::c_void;
+    /// `executor/functions.c`: parser hooks for that body.
+    pub fn sql_fn_parser_setup(state: *mut pg_sys::ParseState, info: *mut std::ffi::c_void);
     /// `common/hashfn.c`.
     pub fn hash_bytes_extended(bytes: *const u8, length: i32, seed: u64) -> u64;
+}
+
+/// [`sql_fn_parser_setup`] as a pointer that Postgres can keep.
+#[pg_guard]
+pub(crate) unsafe extern "C-unwind" fn sql_fn_parser_setup_hook(
+    state: *mut pg_sys::ParseState,
+    info: *mut std::ffi::c_void,
+) {
+    // SAFETY: passed on as the parser gave it.
+    unsafe { sql_fn_parser_setup(state, info) }
 }
 
 /// Makes a Rust function callable as `language c` under a name.

@@ -8,7 +8,6 @@ use crate::{array, caught};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
-use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// `USER_LOCKMETHOD` (storage/lock.h): advisory locks.
 const USER_LOCKMETHOD: u16 = 2;
@@ -34,7 +33,7 @@ impl Caller {
     }
 
     /// Undoing the role setting makes the session's user the current one; this makes it the caller again.
-    unsafe fn restore(&self) {
+    pub(crate) unsafe fn restore(&self) {
         // SAFETY: the values were read in `current`.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
     }
@@ -88,7 +87,7 @@ pub(crate) unsafe fn text_argument(call: pg_sys::FunctionCallInfo, n: usize) -> 
 /// Runs something in a subtransaction that is rolled back, whatever it did, and makes the caller itself again.
 pub(crate) unsafe fn in_rolled_back_subtransaction<T>(
     caller: &Caller,
-    run: impl FnOnce() -> T + UnwindSafe + RefUnwindSafe,
+    run: impl FnOnce() -> T,
 ) -> Result<T, Box<CaughtError>> {
     // SAFETY: begin and rollback are paired on every path; context, owner and user are put back.
     unsafe {

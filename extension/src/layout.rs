@@ -64,6 +64,11 @@ impl Layout {
         }
     }
 
+    /// The table itself, not its ancestors.
+    pub(crate) fn table(&self) -> pg_sys::Oid {
+        self.relations.first().map_or(pg_sys::InvalidOid, |r| r.0)
+    }
+
     /// Positions (from 0) of the key columns.
     pub(crate) fn key_positions(&self) -> Vec<usize> {
         self.key
@@ -197,10 +202,15 @@ impl Layout {
                     align: aligns[i].value() as u8,
                     hidden: hidden[i].value() as u8 != 0,
                 });
-                Self { id, relations: Vec::new(), key: texts(5), columns: columns.collect() }
+                Self { id, relations: relations(&list(2, array::OID)), key: texts(5), columns: columns.collect() }
             })
         }
     }
+}
+
+/// Oids alone: names are for SQL, which reads them from the table.
+fn relations(oids: &[pg_sys::Datum]) -> Vec<Named> {
+    oids.iter().map(|oid| (pg_sys::Oid::from(oid.value() as u32), Vec::new(), Vec::new())).collect()
 }
 
 /// Looks a layout up by its index and hands the tuple to `use_it`.

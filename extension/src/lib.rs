@@ -3,7 +3,8 @@
 //! The path of a change: [`capture`] (row trigger: images into memory) → [`buffer`] (written into a [`segment`] at
 //! PRE_COMMIT with the ordering key) → [`wake`] (after COMMIT, the worker's latch) → [`worker`] (tick, then NOTIFY, both in SQL).
 //! The way back: `realtime.read()` in SQL asks [`json`] for the text of an [`image`], which the [`layout`] it was
-//! written by explains. [`identity`] assumes a client's role for one call. Everything else is in `sql/`.
+//! written by explains. [`identity`] assumes a client's role for one call; [`judge`]
+//! says who sees which image. Everything else is in `sql/`.
 //!
 //! Nothing here may fail a user's write. Nothing may raise in a callback at commit or abort.
 
@@ -15,6 +16,7 @@ mod ffi;
 mod identity;
 mod image;
 mod json;
+mod judge;
 mod layout;
 mod options;
 mod registry;

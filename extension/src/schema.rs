@@ -63,6 +63,17 @@ pub(crate) fn watch() {
     }
 }
 
+/// Also registers for news about roles, memberships and functions, which plans depend on. Once per backend that judges.
+pub(crate) fn watch_roles() {
+    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, PROCOID};
+    for cache in [AUTHOID, AUTHMEMROLEMEM, PROCOID] {
+        // SAFETY: as in `watch`.
+        unsafe {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), pg_sys::Datum::from(0));
+        }
+    }
+}
+
 /// Changes whenever something a cache was computed from may have changed.
 pub(crate) fn generation() -> u64 {
     GENERATION.get()

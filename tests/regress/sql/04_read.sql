@@ -36,7 +36,7 @@ insert into moved values (99);
 select realtime.tick();
 rollback;
 -- Retention: a full segment goes whole, the newest tick stays.
-update realtime.settings set value = '1 second' where name = 'log_retention';
+update realtime.settings set value = '1 minute' where name = 'log_retention';
 update realtime.state set switched_at = clock_timestamp() - interval '1 hour';
 select realtime.rotate();
 update realtime.tick_0 set at = at - interval '1 hour';

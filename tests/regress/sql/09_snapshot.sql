@@ -11,7 +11,7 @@ rollback;
 begin isolation level repeatable read, read only;
 select * from realtime.snapshot('anon', '{}', 'shelf'::regclass);
 commit;
-insert into shelf values (4, 'later', 4, 'x');
+insert into shelf values (4, null, 4, 'x');
 delete from shelf where id = 1;
 select realtime.tick() is not null as ticked;
 -- A table without a key cannot be folded.
@@ -21,9 +21,11 @@ grant select on heap to anon;
 select realtime.snapshot('anon', '{}', 'heap'::regclass);
 select realtime.snapshot('anon', '{}', 'orders'::regclass);
 -- History, with the rights of the caller.
+select realtime._table_of('table:Orders'), realtime._table_of('table:"a.b"."c""d"'), realtime._table_of('table:s.t'), realtime._table_of('room:1');
 set role anon;
 select "offset" is not null as has_offset, event, payload from realtime.history('table:shelf');
 select event from realtime.history('table:shelf', null, 2);
+select "offset" is not null as has_offset, event, payload ->> 'reason' as reason from realtime.history('table:shelf', 5) limit 1;
 select event from realtime.history('table:public.secret');
 select event from realtime.history('room:1');
 select event from realtime.history('table:orders');

@@ -1,0 +1,193 @@
+//! The rows to judge: images from the log, brought into the present shape of the table that is subscribed to.
+
+use crate::image;
+use crate::layout::{Column, Layout};
+use crate::schema::Schema;
+use crate::write;
+use pgrx::prelude::*;
+use std::collections::{BTreeSet, HashMap};
+
+/// One row.
+pub(super) struct Row {
+    pub(super) values: Vec<pg_sys::Datum>,
+    pub(super) nulls: Vec<bool>,
+    /// The table that the row lay in: a partition's own oid, whichever ancestor is subscribed to.
+    pub(super) table: pg_sys::Oid,
+    /// Position of its verdict.
+    verdict: usize,
+}
+
+/// All rows of one judgement.
+pub(super) struct Images {
+    rows: Vec<Row>,
+    /// How many verdicts there are: two an event, old and new.
+    verdicts: usize,
+    /// Verdicts of images that cannot be judged at all.
+    unreadable: Vec<usize>,
+    /// Attribute numbers that some image does not hold.
+    hidden: BTreeSet<i32>,
+}
+
+/// An image as the log has it.
+pub(super) struct Stored<'a> {
+    pub(super) layout: i64,
+    pub(super) bytes: Option<&'a [u8]>,
+    /// It does not hold all columns.
+    pub(super) is_partial: bool,
+}
+
+/// How the columns of one layout become those of the table.
+struct Mapping {
+    descriptor: pg_sys::TupleDesc,
+    table: pg_sys::Oid,
+    /// For each attribute of the table: where its value comes from.
+    sources: Vec<Source>,
+}
+
+enum Source {
+    Image(usize),
+    /// Added to the table later: what rows of then have in it.
+    Missing(pg_sys::Datum, bool),
+    /// Not in the image, or of another type by now: no policy may read it.
+    Hidden,
+    Dropped,
+}
+
+impl Images {
+    /// Deforms the images, which come in pairs: old and new of each event.
+    pub(super) unsafe fn new(relation: pg_sys::Relation, schema: &Schema, stored: &[Stored]) -> Self {
+        // SAFETY: the relation is open; values are allocated in the current memory context.
+        unsafe {
+            let mut images =
+                Self { rows: Vec::new(), verdicts: stored.len(), unreadable: Vec::new(), hidden: BTreeSet::new() };
+            let mut mappings: HashMap<i64, Option<Mapping>> = HashMap::new();
+            for (verdict, image) in stored.iter().enumerate() {
+                let Some(bytes) = image.bytes else {
+                    if image.is_partial {
+                        images.unreadable.push(verdict);
+                    }
+                    continue;
+                };
+                let mapping = mappings.entry(image.layout).or_insert_with(|| {
+                    let mapping = Mapping::new(relation, &Layout::load(schema, image.layout)?);
+                    let hidden = (1..).zip(&mapping.sources).filter(|(_, s)| matches!(s, Source::Hidden));
+                    images.hidden.extend(hidden.map(|(number, _)| number));
+                    Some(mapping)
+                });
+                let row = mapping.as_ref().filter(|_| !image.is_partial).and_then(|m| m.row(bytes, verdict));
+                match row {
+                    Some(row) => images.rows.push(row),
+                    None => images.unreadable.push(verdict),
+                }
+            }
+            images
+        }
+    }
+
+    pub(super) fn row(&self, n: usize) -> Option<&Row> {
+        self.rows.get(n)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Only one of the rows, to find out which of them a policy fails on.
+    pub(super) fn only(&mut self, n: usize) -> Self {
+        let row = &self.rows[n];
+        let row = Row { values: row.values.clone(), nulls: row.nulls.clone(), table: row.table, verdict: row.verdict };
+        Self { rows: vec![row], verdicts: self.verdicts, unreadable: Vec::new(), hidden: self.hidden.clone() }
+    }
+
+    /// The attributes that images do not hold: a plan is made for one such set.
+    pub(super) fn hidden(&self) -> Vec<i32> {
+        self.hidden.iter().copied().collect()
+    }
+
+    /// Whether images do not hold this attribute.
+    pub(super) fn hides(&self, attribute: i32) -> bool {
+        self.hidden.contains(&attribute)
+    }
+
+    /// Whether images lack any attribute, for policies that read whole rows.
+    pub(super) fn hides_any(&self) -> bool {
+        !self.hidden.is_empty()
+    }
+
+    /// Verdicts, one character an image: `1` visible, `0` not, `e` no verdict, `-` no image.
+    pub(super) fn verdicts(&self, of: impl Fn(usize) -> u8) -> Vec<u8> {
+        let mut verdicts = vec![b'-'; self.verdicts];
+        for (n, row) in self.rows.iter().enumerate() {
+            verdicts[row.verdict] = of(n);
+        }
+        for n in &self.unreadable {
+            verdicts[*n] = b'e';
+        }
+        verdicts
+    }
+}
+
+impl Mapping {
+    unsafe fn new(relation: pg_sys::Relation, layout: &Layout) -> Self {
+        // SAFETY: the relation is open; positions below natts.
+        unsafe {
+            let present = (*relation).rd_att;
+            let table = layout.table();
+            let is_same = table == (*relation).rd_id;
+            let mut sources = Vec::new();
+            for n in 0..super::scan::natts(present) {
+                let attribute = &*write::attribute(present, n);
+                if attribute.attisdropped {
+                    sources.push(Source::Dropped);
+                    continue;
+                }
+                // In the same table columns keep their numbers whatever they are called; a partition has its own.
+                let found = if is_same { by_number(layout, n) } else { by_name(layout, &name(present, n)) };
+                sources.push(match found {
+                    Some(position) if holds(&layout.columns[position], attribute) => Source::Image(position),
+                    Some(_) => Source::Hidden,
+                    None => {
+                        let mut null = true;
+                        let value = pg_sys::getmissingattr(present, n as i32 + 1, &mut null);
+                        Source::Missing(value, null)
+                    }
+                });
+            }
+            Self { descriptor: layout.descriptor(), table, sources }
+        }
+    }
+
+    unsafe fn row(&self, bytes: &[u8], verdict: usize) -> Option<Row> {
+        // SAFETY: the descriptor is the layout's own.
+        let (values, nulls) = unsafe { image::values(bytes, self.descriptor)? };
+        let pick = |source: &Source| match source {
+            Source::Image(n) => (values[*n], nulls[*n]),
+            Source::Missing(value, null) => (*value, *null),
+            Source::Hidden | Source::Dropped => (pg_sys::Datum::from(0), true),
+        };
+        let (values, nulls) = self.sources.iter().map(pick).unzip();
+        Some(Row { values, nulls, table: self.table, verdict })
+    }
+}
+
+unsafe fn name(descriptor: pg_sys::TupleDesc, n: usize) -> Vec<u8> {
+    // SAFETY: the caller keeps the position below natts.
+    unsafe { std::ffi::CStr::from_ptr((*write::attribute(descriptor, n)).attname.data.as_ptr()).to_bytes().to_vec() }
+}
+
+fn by_number(layout: &Layout, n: usize) -> Option<usize> {
+    layout.columns.get(n).filter(|c| is_live(c)).map(|_| n)
+}
+
+fn by_name(layout: &Layout, name: &[u8]) -> Option<usize> {
+    layout.columns.iter().position(|c| is_live(c) && c.name == name)
+}
+
+/// A column of another type by now would be misread.
+fn holds(column: &Column, attribute: &pg_sys::FormData_pg_attribute) -> bool {
+    !column.hidden && column.type_oid == attribute.atttypid
+}
+
+fn is_live(column: &Column) -> bool {
+    column.type_oid != pg_sys::InvalidOid
+}
