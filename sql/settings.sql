@@ -30,6 +30,11 @@ begin
     raise exception 'unknown setting "%"', new.name
       using errcode = 'invalid_parameter_value', hint = 'select name, value, description from realtime.settings';
   end if;
+  if tg_op = 'INSERT' and exists (select from realtime.settings s where s.name = new.name) then
+    -- A restore: the rows of the dump come on top of those that CREATE EXTENSION has just made.
+    update realtime.settings s set value = new.value where s.name = new.name;
+    return null;
+  end if;
   return new;
 end $$;
 

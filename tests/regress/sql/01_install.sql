@@ -31,5 +31,10 @@ set realtime.max_event_byte = 5;
 update realtime.settings set value = 'soon' where name = 'log_retention';
 update realtime.settings set value = '1 MB' where name = 'log_max_size';
 insert into realtime.settings values ('colour', 'blue', '');
+-- A restore puts its rows on top of the defaults.
+copy realtime.settings (name, value, description) from stdin with (delimiter ',');
+messages_retention,7 days,
+\.
 select name, value from realtime.settings order by name;
+update realtime.settings set value = '30 days' where name = 'messages_retention';
 select realtime.contract_version();
