@@ -119,8 +119,9 @@ begin
         continue when only_relation is not null and only_relation <> all (layout.relations);
         relations := layout.relations; schemas := layout.schemas; tables := layout.tables; key := layout.key;
         reason := case when r.operation = 'G' then 'capture_off' end;
-        record := realtime._render(r.layout, r.new, r.flags & 2 <> 0);
-        old_record := realtime._render(r.layout, r.old, r.flags & 1 <> 0);
+        -- Too large and without a key: an object, but nothing in it.
+        record := coalesce(realtime._render(r.layout, r.new, r.flags & 2 <> 0), case when r.operation in ('I', 'U') then '{}' end);
+        old_record := coalesce(realtime._render(r.layout, r.old, r.flags & 1 <> 0), case when r.operation in ('U', 'D') then '{}' end);
       end if;
       found_events := found_events + 1;
       bytes := bytes + 200 + coalesce(octet_length(record), 0) + coalesce(octet_length(old_record), 0) + coalesce(octet_length(payload), 0);

@@ -91,3 +91,10 @@ select realtime.notify_table_change();
 create table "a name that is exactly sixty-three bytes long, counted with care" (id int primary key);
 select realtime.enable_realtime('public', 'a name that is exactly sixty-three bytes long, counted with care');
 select tgname, length(tgname) from pg_trigger where tgname like 'a name%' order by 1;
+-- Too large and without a key.
+create table loose (body text);
+select realtime.enable_realtime('loose'::regclass, '{"max_bytes": 1024}');
+insert into loose values (repeat('x', 2000));
+update loose set body = 'small';
+select events from realtime.tick();
+select op, record, old_record, oversize from events() where tables = 'public.loose';
