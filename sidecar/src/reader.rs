@@ -28,6 +28,8 @@ const EVENTS_MAX: usize = 1000;
 const BYTES_MAX: usize = 1 << 20;
 /// How often it is asked who ticks.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
+/// A worker whose oldest event has waited for longer is not getting on.
+const WORKER_LAG_MS_MAX: f64 = 1000.0;
 /// After an event it is expected for this long that more come.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 
@@ -121,7 +123,7 @@ impl Reader {
         if !CONTRACT_VERSIONS.contains(&version) {
             return Err(SessionError::Contract(version));
         }
-        let mut has_worker = log::start_worker(client).await?;
+        let mut has_worker = self.status(client).await?;
         // The first tick ever writes the marker that everything begins at.
         self.tick(client).await?;
         let cursor = match self.cursor {
@@ -129,7 +131,7 @@ impl Reader {
             None => self.begin(client).await?,
         };
         info!(offset = %cursor, has_worker, "reading the log");
-        self.caught_up(has_worker);
+        self.caught_up();
         let mut status_at = Instant::now() + STATUS_EVERY;
         loop {
             if !has_worker {
@@ -152,10 +154,9 @@ impl Reader {
         Ok(head)
     }
 
-    fn caught_up(&self, has_worker: bool) {
+    fn caught_up(&self) {
         self.metrics.database_up.set(1);
         self.metrics.caught_up.set(1);
-        self.metrics.worker_up.set(i64::from(has_worker));
         self.hub.set_database(true);
     }
 
@@ -167,17 +168,19 @@ impl Reader {
         Ok(())
     }
 
-    /// Who ticks from now on. A worker that went is started again, when there is room for one.
+    /// Whether a worker ticks. One that is missing is started, but only counts once it is seen; one that is there but
+    /// does not get on is helped: ticks are serialised, so two who tick do no harm.
     async fn status(&self, client: &Client) -> Result<bool, Error> {
-        let status = log::status(client).await?;
         let (frames, bytes) = self.hub.queued();
         self.metrics.queue_frames.set(gauge(frames));
         self.metrics.queue_bytes.set(gauge(bytes));
-        let has_worker = status.has_worker || log::start_worker(client).await?;
-        if !has_worker {
-            self.metrics.worker_up.set(0);
-        } else if self.metrics.worker_up.set(1) == 0 {
-            info!("a worker in the database makes commits readable from now on");
+        let status = log::status(client).await?;
+        if !status.has_worker {
+            log::start_worker(client).await?;
+        }
+        let has_worker = status.has_worker && status.lag_ms < WORKER_LAG_MS_MAX;
+        if self.metrics.worker_up.set(i64::from(has_worker)) != i64::from(has_worker) {
+            info!(has_worker, lag_ms = status.lag_ms, "who makes commits readable has changed");
         }
         Ok(has_worker)
     }

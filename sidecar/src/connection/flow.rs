@@ -224,7 +224,7 @@ impl Flow {
     }
 
     /// Ends a subscription.
-    pub(super) fn end(&mut self, subscriber: SubscriberId) -> Option<Subscription> {
+    pub(super) fn end(&mut self, subscriber: SubscriberId) -> Option<Box<Subscription>> {
         let subscription = self.subscriptions.remove(subscriber)?;
         self.hub.leave(subscription.topic(), subscriber);
         Some(subscription)

@@ -113,7 +113,10 @@ impl Connection {
     }
 
     /// Ends a subscription without a word.
-    pub(super) fn end_subscription(&mut self, subscriber: SubscriberId) -> Option<super::subscriptions::Subscription> {
+    pub(super) fn end_subscription(
+        &mut self,
+        subscriber: SubscriberId,
+    ) -> Option<Box<super::subscriptions::Subscription>> {
         let subscription = self.flow.end(subscriber)?;
         self.count_subscriptions(-1);
         Some(subscription)

@@ -14,7 +14,8 @@ use crate::{
 /// All subscriptions of a connection.
 #[derive(Default)]
 pub(super) struct Subscriptions {
-    by_subscriber: BTreeMap<SubscriberId, Subscription>,
+    // Boxed, because a node of the map has room for eleven.
+    by_subscriber: BTreeMap<SubscriberId, Box<Subscription>>,
     by_id: BTreeMap<Arc<str>, SubscriberId>,
     /// How many are not live: the usual connection has none, and then nothing is searched for.
     replaying: usize,
@@ -168,11 +169,11 @@ impl Subscriptions {
 
     pub(super) fn insert(&mut self, subscriber: SubscriberId, subscription: Subscription) {
         self.by_id.insert(Arc::clone(&subscription.address.id), subscriber);
-        self.by_subscriber.insert(subscriber, subscription);
+        self.by_subscriber.insert(subscriber, Box::new(subscription));
         self.recount();
     }
 
-    pub(super) fn remove(&mut self, subscriber: SubscriberId) -> Option<Subscription> {
+    pub(super) fn remove(&mut self, subscriber: SubscriberId) -> Option<Box<Subscription>> {
         let subscription = self.by_subscriber.remove(&subscriber)?;
         self.by_id.remove(&subscription.address.id);
         self.recount();
@@ -180,7 +181,7 @@ impl Subscriptions {
     }
 
     pub(super) fn get_mut(&mut self, subscriber: SubscriberId) -> Option<&mut Subscription> {
-        self.by_subscriber.get_mut(&subscriber)
+        self.by_subscriber.get_mut(&subscriber).map(|it| &mut **it)
     }
 
     pub(super) fn find(&self, id: &str) -> Option<SubscriberId> {
@@ -192,7 +193,7 @@ impl Subscriptions {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SubscriberId, &Subscription)> {
-        self.by_subscriber.iter().map(|(&subscriber, it)| (subscriber, it))
+        self.by_subscriber.iter().map(|(&subscriber, it)| (subscriber, &**it))
     }
 
     pub(super) fn ids(&self) -> Vec<SubscriberId> {

@@ -102,8 +102,10 @@ fn serve(state: &OpeningState, opening: Opening, upgrade: OnUpgrade) {
         } else {
             services.limits.opening_frame_bytes_max
         };
-        let (stream, now) = (parts.io.into_inner(), Instant::now());
-        let socket = Socket::new(stream, parts.read_buf.to_vec(), frame_bytes_max, now);
+        let (stream, read, now) = (parts.io.into_inner(), parts.read_buf.to_vec(), Instant::now());
+        // Eight kilobytes that would otherwise be kept for as long as the connection lives.
+        drop(parts.read_buf);
+        let socket = Socket::new(stream, read, frame_bytes_max, now);
         Connection::new(services, opening, socket, now).run(stop).await;
     });
 }
