@@ -10,8 +10,9 @@ use axum::{
 const PAGE: &str = include_str!("page/index.html");
 
 /// Path, type and text of what the page loads.
-const FILES: [(&str, &str, &str); 6] = [
-    ("/demo/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
+const FILES: [(&str, &str, &str); 7] = [
+    ("/demo/page.css", CSS, include_str!("page/page.css")),
+    ("/demo/panels.css", CSS, include_str!("page/panels.css")),
     ("/demo/client.js", JAVASCRIPT, include_str!("page/client.js")),
     ("/demo/orders.js", JAVASCRIPT, include_str!("page/orders.js")),
     ("/demo/page.js", JAVASCRIPT, include_str!("page/page.js")),
@@ -19,6 +20,7 @@ const FILES: [(&str, &str, &str); 6] = [
     ("/demo/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];
 
+const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page is its own files and nothing else: no inline code, no other host, no frame around it.

@@ -112,6 +112,7 @@ export class Client {
   #drop() {
     this.#attempt += 1;
     Object.values(this.#timers).forEach(clearTimeout);
+    this.#timers = {};
     this.#socket?.close();
     this.#socket = null;
     this.#live = false;
@@ -158,18 +159,19 @@ export class Client {
       case "pong":
         return this.#answer(frame.ref, ({ resolve }) => resolve(frame));
       case "error":
+        // An error that says when to try again is not an answer yet: the database is away, or we are too fast.
+        if (frame.retry_after_ms && this.#asked.has(frame.ref)) return this.#askAgain(frame);
         this.#answer(frame.ref, ({ reject }) => reject(new RealtimeError(frame)));
-        return frame.final && subscription && this.#end(subscription, new RealtimeError(frame));
+        // With the token everything ends, but only until the next connection has a new one.
+        if (frame.final && frame.code !== "TOKEN_EXPIRED" && subscription) this.#end(subscription, new RealtimeError(frame));
     }
   }
 
   #hello({ offset: head = 0, expires_at, heartbeat_ms }) {
     this.#live = true;
-    this.#failures = 0;
     this.#silenceMs = 2.5 * heartbeat_ms;
     this.#renew(expires_at);
-    const resumed = [...this.#subscriptions.values()].some(({ offset }) => offset !== undefined);
-    this.#resuming = { head, resumed, events: 0, duplicates: 0, gaps: 0 };
+    this.#resuming = { head, events: 0, duplicates: 0, gaps: 0 };
     const unanswered = [...this.#asked.values()];
     this.#subscriptions.forEach((subscription) => this.#begin(subscription));
     unanswered.forEach(({ frame }) => this.#send(frame));
@@ -178,13 +180,12 @@ export class Client {
   }
 
   async #begin(subscription) {
-    const { id, channel } = subscription;
+    const { id, channel, offset } = subscription;
+    subscription.resumes = offset !== undefined;
     try {
-      await this.#ask({ type: "subscribe", id, channel, since: subscription.offset ?? subscription.since });
+      await this.#ask({ type: "subscribe", id, channel, since: offset ?? subscription.since });
     } catch (error) {
-      if (error.code !== "UNAVAILABLE") return this.#end(subscription, error);
-      // The database is away, the connection stays.
-      this.#timers[`begin ${id}`] = setTimeout(() => this.#begin(subscription), 1000);
+      this.#end(subscription, error);
     }
   }
 
@@ -196,13 +197,13 @@ export class Client {
 
   #event(subscription, { offset, payload }) {
     const resuming = this.#resuming;
-    // Never happens with this server; a client that can tell is a client that can be trusted.
+    // The server sends nothing twice. Looking costs nothing, and is what makes it safe to say so.
     if (offset <= subscription.offset) {
       if (resuming) resuming.duplicates += 1;
       return;
     }
     subscription.offset = offset;
-    const resumed = Boolean(resuming?.resumed) && offset <= resuming.head;
+    const resumed = subscription.resumes && offset <= resuming?.head;
     if (resumed) resuming.events += 1;
     subscription.handlers.onEvent?.(payload, { offset, resumed });
   }
@@ -223,14 +224,15 @@ export class Client {
   async #catchUp(resuming) {
     const { offset } = await this.#ask({ type: "ping" });
     if (resuming !== this.#resuming) return;
-    const begun = [...this.#subscriptions.values()].every((subscription) => subscription.begun);
-    if (!begun || offset < resuming.head) {
+    const subscriptions = [...this.#subscriptions.values()];
+    if (offset < resuming.head || !subscriptions.every(({ begun }) => begun)) {
       this.#timers.catchUp = setTimeout(() => this.#catchUp(resuming), 50);
       return;
     }
     this.#resuming = null;
+    this.#failures = 0;
     this.#safe(offset);
-    if (resuming.resumed) this.#onCaughtUp(resuming);
+    if (subscriptions.some(({ resumes }) => resumes)) this.#onCaughtUp(resuming);
   }
 
   /** Nothing up to here is missing in any subscription, so a quiet one need not ask for it again. */
@@ -265,6 +267,11 @@ export class Client {
     const asked = { ...frame, ref };
     if (this.#live) this.#send(asked);
     return new Promise((resolve, reject) => this.#asked.set(ref, { frame: asked, resolve, reject }));
+  }
+
+  #askAgain({ ref, retry_after_ms }) {
+    const { frame } = this.#asked.get(ref);
+    this.#timers[ref] = setTimeout(() => this.#send(frame), retry_after_ms);
   }
 
   #answer(ref, settle) {
