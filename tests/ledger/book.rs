@@ -25,8 +25,8 @@ pub(crate) enum Write {
     Delete(Table, i64),
     /// All rows went.
     Truncate(Table),
-    /// A message with this token.
-    Message(i64),
+    /// A message with this token in the channel with this place in [`CHANNELS`](crate::database::CHANNELS).
+    Message(usize, i64),
 }
 
 /// A transaction as its writer knows it.

@@ -101,6 +101,8 @@ insert into realtime.channels (pattern) values ('room:%'), ('other');
 select realtime.enable_realtime(t::regclass) from unnest(array[
   'accounts', 'stock', 'seats', 'parents', 'children', 'bulk', 'journal', 'scratch']) t;
 select realtime.create_roles();
+grant select on all tables in schema public to anon;
+create policy all_may_listen on realtime.channels for select to anon using (true);
 create role ledger_reader login noinherit;
 select realtime.grant_sidecar('ledger_reader');
 ";
@@ -115,6 +117,11 @@ pub(crate) fn prepare(cluster: &Cluster, plan: &Plan) -> Result<(), ClusterError
         let seconds = retention.as_secs();
         let text = format!("update realtime.settings set value = '{seconds} seconds' where name = 'log_retention'");
         cluster.sql(DATABASE, &text)?;
+    }
+    let worker = if plan.worker { "on" } else { "off" };
+    cluster.sql(DATABASE, &format!("alter database {DATABASE} set realtime.worker = {worker}"))?;
+    if let Some(sabotage) = plan.sabotage {
+        cluster.sql(DATABASE, sabotage)?;
     }
     // Before anybody writes, so that every reader can begin at the beginning.
     cluster.sql(DATABASE, "select realtime.tick()")?;
@@ -145,6 +152,11 @@ impl Address {
     /// The address of a private server.
     pub(crate) fn of(cluster: &Cluster) -> Self {
         Self { port: cluster.port() }
+    }
+
+    /// The address that the sidecar is given.
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://{READER}@127.0.0.1:{}/{DATABASE}", self.port)
     }
 
     /// A session as a role.

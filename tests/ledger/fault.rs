@@ -4,6 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use realtime_tests::Sidecar;
 use rustix::process::{Pid, Signal, kill_process};
 use xtask::cluster::{Cluster, ClusterError, Stop};
 
@@ -17,8 +18,17 @@ enum Fault {
     Backend,
     /// SIGKILL of the worker's process: the same.
     Worker,
+    /// SIGKILL of the sidecar, which is then started again.
+    Sidecar,
     /// The whole server stops as if it had crashed, and starts again: a new incarnation.
     Restart,
+}
+
+/// What faults are done to.
+pub(crate) struct Machines {
+    pub(crate) cluster: Cluster,
+    /// Without clients there is none.
+    pub(crate) sidecar: Option<Sidecar>,
 }
 
 /// Faults in their order, spread over the run.
@@ -44,24 +54,36 @@ impl Faults {
     /// # Errors
     ///
     /// When the server does not come back.
-    pub(crate) fn commit(mut self, cluster: &mut Cluster) -> Result<usize, ClusterError> {
+    pub(crate) fn commit(mut self, machines: &mut Machines) -> Result<usize, ClusterError> {
         let begin = Instant::now();
         let mut done = 0;
         for time in std::mem::take(&mut self.times) {
             thread::sleep(time.saturating_sub(begin.elapsed()));
-            let what = self.one(cluster)?;
+            let what = self.one(machines)?;
             println!("fault at {:.1} s: {what}", begin.elapsed().as_secs_f64());
             done += 1;
         }
         Ok(done)
     }
 
-    fn one(&mut self, cluster: &mut Cluster) -> Result<String, ClusterError> {
-        let fault = self.random.pick(&[Fault::Backend, Fault::Backend, Fault::Worker, Fault::Restart]);
-        if fault == Fault::Restart {
-            cluster.restart(Stop::Immediate)?;
-            return Ok("immediate restart".to_owned());
+    fn one(&mut self, machines: &mut Machines) -> Result<String, ClusterError> {
+        let fault = self.random.pick(&[Fault::Backend, Fault::Backend, Fault::Worker, Fault::Restart, Fault::Sidecar]);
+        match (fault, &mut machines.sidecar) {
+            (Fault::Sidecar, Some(sidecar)) => {
+                sidecar.kill();
+                sidecar.start_again();
+                Ok("SIGKILL sidecar".to_owned())
+            }
+            (Fault::Restart, _) => {
+                machines.cluster.restart(Stop::Immediate)?;
+                Ok("immediate restart".to_owned())
+            }
+            _ => self.kill_child(fault, &mut machines.cluster),
         }
+    }
+
+    /// Kills a session, or the worker when there is one.
+    fn kill_child(&mut self, fault: Fault, cluster: &mut Cluster) -> Result<String, ClusterError> {
         let children = children(cluster.pid().unwrap_or(0));
         let is_victim = |title: &str| match fault {
             Fault::Worker => title.contains("realtime worker"),

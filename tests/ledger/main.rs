@@ -7,6 +7,7 @@
 
 mod action;
 mod book;
+mod client;
 mod database;
 mod event;
 mod fault;
@@ -16,6 +17,7 @@ mod random;
 mod reader;
 mod recompute;
 mod run;
+mod sabotage;
 mod stream;
 mod trouble;
 mod verdict;
@@ -25,10 +27,24 @@ use plan::Plan;
 
 #[test]
 fn under_faults_every_event_arrives_exactly_once() {
-    run::run(Plan::under_faults());
+    assert!(run::run(Plan::under_faults()).is_clean(), "not every count is zero");
 }
 
 #[test]
 fn while_retention_moves_what_is_missing_is_said() {
-    run::run(Plan::under_retention());
+    assert!(run::run(Plan::under_retention()).is_clean(), "not every count is zero");
+}
+
+#[test]
+fn a_log_in_the_wrong_order_is_found_out() {
+    let verdict = run::run(Plan::sabotaged(sabotage::ORDER_BY_XID));
+    assert!(verdict.causal.number > 0 && verdict.reordered.number > 0 && verdict.wrong_order.number > 0);
+    assert_eq!(verdict.lost.number, 0);
+}
+
+#[test]
+fn a_log_that_forgets_is_found_out() {
+    let verdict = run::run(Plan::sabotaged(sabotage::FORGET_LATE_COMMITS));
+    assert!(verdict.lost.number > 0 && verdict.silent_gap.number > 0);
+    assert_eq!(verdict.invented.number, 0);
 }

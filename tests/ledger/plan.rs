@@ -19,8 +19,12 @@ pub(crate) struct Plan {
     pub(crate) readers: u64,
     /// WebSocket clients of the sidecar; 0: no sidecar is started.
     pub(crate) clients: u64,
+    /// Whether the database has a worker; without one sidecar and readers tick.
+    pub(crate) worker: bool,
     /// The log's retention; `None`: nothing goes during the run.
     pub(crate) retention: Option<Duration>,
+    /// SQL that breaks the log, to see whether the ledger notices.
+    pub(crate) sabotage: Option<&'static str>,
 }
 
 impl Plan {
@@ -28,26 +32,36 @@ impl Plan {
     pub(crate) fn under_faults() -> Self {
         Self {
             seed: number("LEDGER_SEED").unwrap_or_else(seed_of_now),
-            duration: Duration::from_secs(number("LEDGER_SECONDS").unwrap_or(45)),
+            duration: Duration::from_secs(number("LEDGER_SECONDS").unwrap_or(40)),
             faults: number("LEDGER_FAULTS").unwrap_or(20),
             writers: 12,
             readers: 2,
-            clients: 0,
+            clients: 4,
+            worker: true,
             retention: None,
+            sabotage: None,
         }
     }
 
-    /// A shorter run in which segments of the log are given back all the time, under readers that sleep.
+    /// A shorter run without a worker, in which segments of the log are given back all the time, under readers that
+    /// sleep.
     pub(crate) fn under_retention() -> Self {
         let whole = Self::under_faults();
         Self {
-            duration: whole.duration / 2,
+            duration: whole.duration / 2 + Duration::from_secs(5),
             faults: whole.faults / 4,
             readers: 3,
-            clients: 0,
+            clients: 2,
+            worker: false,
             retention: Some(Duration::from_secs(2)),
             ..whole
         }
+    }
+
+    /// A short run in quiet, on a log that somebody broke.
+    pub(crate) fn sabotaged(sabotage: &'static str) -> Self {
+        let duration = Duration::from_secs(5);
+        Self { duration, faults: 0, clients: 0, sabotage: Some(sabotage), ..Self::under_faults() }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::stream::{Gap, Scope, Stream};
 const LOOK_AGAIN_MS: u64 = 25;
 
 const READ: &str = "select r.kind::text, r.\"offset\", r.until, r.reason, r.op::text, r.tables, r.record, r.old_record,
-    r.payload, coalesce(r.oversize, false), r::text from realtime.read($1, $2, $3, null, null) r";
+    r.payload, coalesce(r.oversize, false), r::text, r.channel from realtime.read($1, $2, $3, null, null) r";
 
 /// What is common to all readers.
 #[derive(Clone)]
@@ -170,6 +170,7 @@ impl Reader {
             tables: row.get(5),
             record: row.get(6),
             old_record: row.get(7),
+            channel: row.get(11),
             payload: row.get(8),
         };
         let oversize: bool = row.get(9);

@@ -3,14 +3,14 @@
 /// Ticks whose record differs from the difference of their snapshots: tick, what the record says, what was computed.
 ///
 /// The log's rows say which transaction wrote them and with which key; the snapshots say what was new. A tick's
-/// transactions come in the order of their last keys, their rows in the order of the keys, at dense offsets. Only ticks
-/// whose predecessor is there can be checked, and only they are counted.
+/// transactions come in the order of their last keys, their rows in the order of the keys, at dense offsets. Ticks whose
+/// predecessor has gone cannot be checked, and those below the floor have lost their rows.
 pub(crate) const DIFFERENCES: &str = "
 with pairs as (
   select t.id, t.snapshot, t.first_offset, t.last_offset, t.xids, t.seqs, t.counts,
          p.snapshot as before, pg_snapshot_xmax(p.snapshot) as from_xid
     from realtime.ticks t join realtime.ticks p on p.id = t.id - 1
-   where t.xids <> '{}'),
+   where t.xids <> '{}' and t.id >= (select s.floor_tick from realtime.state s)),
 computed as (
   select x.id, array_agg(row(x.xid, x.seq)::text order by x.last_seq, x.xid, x.seq) as rows
     from (select p.id, l.xid, l.seq, max(l.seq) over (partition by p.id, l.xid) as last_seq

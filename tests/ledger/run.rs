@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use realtime_tests::Sidecar;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::Client;
 use xtask::cluster::{Cluster, Options, Tree};
 use xtask::postgres::Version;
 
-use crate::book::{Book, Truth};
+use crate::book::{Book, Truth, Write};
+use crate::client::Client;
 use crate::database::{self, Address, Table};
 use crate::event::Row;
-use crate::fault::Faults;
+use crate::fault::{Faults, Machines};
 use crate::memory::Memory;
 use crate::plan::Plan;
 use crate::random::Random;
@@ -27,8 +28,8 @@ use crate::writer::Writer;
 /// Readers that have not got everything after this time never will.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 
-/// Runs a plan and fails the test unless every count is zero.
-pub(crate) fn run(plan: Plan) {
+/// Runs a plan, prints its counts and returns them.
+pub(crate) fn run(plan: Plan) -> Verdict {
     println!("{plan:?}");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     // Starting blocks and spawns: inside the runtime, on this thread.
@@ -36,19 +37,18 @@ pub(crate) fn run(plan: Plan) {
         let _inside = runtime.enter();
         Run::start(plan)
     };
-    let good = runtime.block_on(run.finish());
-    assert!(good, "not every count is zero");
+    runtime.block_on(run.finish())
 }
 
 /// Everything that is going on.
 struct Run {
     plan: Plan,
-    cluster: Cluster,
+    machines: Machines,
     random: Random,
     desk: Desk,
     stop: Arc<AtomicBool>,
     writers: Vec<JoinHandle<()>>,
-    readers: Vec<JoinHandle<Stream>>,
+    readers: Vec<JoinHandle<Vec<Stream>>>,
 }
 
 impl Run {
@@ -65,8 +65,11 @@ impl Run {
             resumed: Arc::new(AtomicU64::new(0)),
         };
         let stop = Arc::new(AtomicBool::new(false));
-        let mut run = Self { plan, cluster, random: random.fork(), desk, stop, writers: vec![], readers: vec![] };
+        let sidecar = (plan.clients > 0).then(|| start_sidecar(&desk.address));
+        let machines = Machines { cluster, sidecar };
+        let mut run = Self { plan, machines, random: random.fork(), desk, stop, writers: vec![], readers: vec![] };
         run.start_readers(oldest);
+        run.start_clients(oldest);
         run.start_writers();
         run
     }
@@ -78,7 +81,17 @@ impl Run {
                 Habits { ticks: number == 1, rotates: is_short && number == 1, sleeps: is_short && number == 2 };
             let name = format!("reader {number}");
             let reader = Reader::new(&name, self.desk.clone(), habits, self.random.fork(), oldest);
-            self.readers.push(tokio::spawn(reader.run()));
+            self.readers.push(tokio::spawn(async { vec![reader.run().await] }));
+        }
+    }
+
+    fn start_clients(&mut self, oldest: i64) {
+        let Some(address) = self.machines.sidecar.as_ref().map(Sidecar::address) else { return };
+        for number in 0..self.plan.clients {
+            let name = format!("client {number}");
+            let mut client = Client::new(&name, self.desk.clone(), address, self.random.fork(), oldest);
+            client.sleeps = self.plan.retention.is_some() && number == 1;
+            self.readers.push(tokio::spawn(client.run()));
         }
     }
 
@@ -91,13 +104,13 @@ impl Run {
     }
 
     /// Lets it go on for its time, brings it to rest and counts.
-    async fn finish(mut self) -> bool {
+    async fn finish(mut self) -> Verdict {
         let began = tokio::time::Instant::now();
         let faults = Faults::new(&self.plan, self.random.fork());
-        let mut cluster = self.cluster;
-        let (cluster, faults) = tokio::task::spawn_blocking(move || {
-            let done = faults.commit(&mut cluster);
-            (cluster, done)
+        let mut machines = self.machines;
+        let (machines, faults) = tokio::task::spawn_blocking(move || {
+            let done = faults.commit(&mut machines);
+            (machines, done)
         })
         .await
         .unwrap();
@@ -110,9 +123,9 @@ impl Run {
         let truth = rest(&session.client, &self.desk).await;
         let streams = all(self.readers.drain(..)).await;
         println!("faults {}, resumed {}", faults.unwrap(), self.desk.resumed.load(Ordering::Relaxed));
-        let good = count(&session.client, &self.plan, &self.desk, &truth, streams).await;
-        drop(cluster);
-        good
+        let verdict = count(&session.client, &self.plan, &self.desk, &truth, streams).await;
+        drop(machines);
+        verdict
     }
 }
 
@@ -125,8 +138,13 @@ fn start_cluster(plan: &Plan) -> Cluster {
     cluster
 }
 
+fn start_sidecar(address: &Address) -> Sidecar {
+    let secret = "only anonymous clients come here; still it has to be long".to_owned();
+    Sidecar::start(&[("REALTIME_DATABASE_URL".to_owned(), address.url()), ("REALTIME_JWT_SECRET".to_owned(), secret)])
+}
+
 /// Ends prepared transactions, makes everything readable, and tells the readers how far they have to read.
-async fn rest(client: &Client, desk: &Desk) -> Truth {
+async fn rest(client: &tokio_postgres::Client, desk: &Desk) -> Truth {
     for row in client.query("select gid from pg_prepared_xacts", &[]).await.unwrap() {
         client.batch_execute(&format!("rollback prepared '{}'", row.get::<_, &str>(0))).await.unwrap();
     }
@@ -138,22 +156,28 @@ async fn rest(client: &Client, desk: &Desk) -> Truth {
     desk.book.close(&committed)
 }
 
-async fn all(readers: impl Iterator<Item = JoinHandle<Stream>>) -> Vec<Stream> {
+async fn all(readers: impl Iterator<Item = JoinHandle<Vec<Stream>>>) -> Vec<Stream> {
     let mut streams = Vec::new();
     for reader in readers {
-        streams.push(timeout(CATCH_UP_MAX, reader).await.expect("a reader did not catch up").unwrap());
+        streams.extend(timeout(CATCH_UP_MAX, reader).await.expect("a reader did not catch up").unwrap());
     }
     streams
 }
 
-async fn count(client: &Client, plan: &Plan, desk: &Desk, truth: &Truth, mut streams: Vec<Stream>) -> bool {
+async fn count(
+    client: &tokio_postgres::Client,
+    plan: &Plan,
+    desk: &Desk,
+    truth: &Truth,
+    mut streams: Vec<Stream>,
+) -> Verdict {
     let gaps_allowed = plan.retention.is_some();
     if !gaps_allowed {
         streams.push(read_again(desk, client).await);
     }
     let mut verdict = Verdict::default();
     for stream in &streams {
-        println!("{}: {} events, {} gaps", stream.name, stream.steps.len(), stream.gaps.len());
+        println!("{}: {} events, gaps {:?}", stream.name, stream.steps.len(), reasons(stream));
         verdict.judge(stream, truth, gaps_allowed);
     }
     verdict.judge_gaps(&streams, truth);
@@ -165,21 +189,30 @@ async fn count(client: &Client, plan: &Plan, desk: &Desk, truth: &Truth, mut str
     println!("transactions {:?}, taken back {}", truth.outcomes, truth.taken_back);
     println!("ordinary errors {:?}", desk.book.expected());
     println!("committed events {}", truth.made_by.len());
-    verdict.print()
+    verdict.print();
+    if plan.sabotage.is_none() {
+        verdict.print_evidence();
+    }
+    verdict
+}
+
+/// Why a subscriber had gaps.
+fn reasons(stream: &Stream) -> Vec<&str> {
+    stream.gaps.iter().map(|gap| gap.reason.as_str()).collect()
 }
 
 /// The final log, read once more from its beginning: what was delivered must be what it says.
-async fn read_again(desk: &Desk, client: &Client) -> Stream {
+async fn read_again(desk: &Desk, client: &tokio_postgres::Client) -> Stream {
     let oldest: i64 = client.query_one("select oldest from realtime.status()", &[]).await.unwrap().get(0);
     Reader::new("the final log", desk.clone(), Habits::default(), Random::new(0), oldest).run().await
 }
 
-async fn compare_folds(client: &Client, streams: &[Stream]) -> Vec<String> {
+async fn compare_folds(client: &tokio_postgres::Client, streams: &[Stream]) -> Vec<String> {
     let mut faults = Vec::new();
     for table in Table::ALL {
         let there = rows_of(client, table).await;
         let whole = streams.iter().filter(|stream| stream.is_whole());
-        for stream in whole.filter(|stream| stream.scope.has(crate::book::Write::Truncate(table))) {
+        for stream in whole.filter(|stream| stream.scope.has(Write::Truncate(table))) {
             let folded = stream.folded(table);
             if folded != there {
                 let (got, have) = (folded.len(), there.len());
@@ -191,14 +224,14 @@ async fn compare_folds(client: &Client, streams: &[Stream]) -> Vec<String> {
     faults
 }
 
-async fn rows_of(client: &Client, table: Table) -> Vec<Row> {
+async fn rows_of(client: &tokio_postgres::Client, table: Table) -> Vec<Row> {
     let text = format!("select row_to_json(t)::text from {} t order by {}", table.name(), table.key().join(", "));
     let rows = client.query(&text, &[]).await.unwrap();
     rows.iter().map(|row| serde_json::from_str(row.get(0)).unwrap()).collect()
 }
 
 /// What the log's own tables say against themselves.
-async fn differences(client: &Client) -> Vec<String> {
+async fn differences(client: &tokio_postgres::Client) -> Vec<String> {
     client.batch_execute("set enable_seqscan = off; set jit = off; set timezone = 'UTC'").await.unwrap();
     let mut faults = Vec::new();
     for (what, text) in [("order", recompute::DIFFERENCES), ("chain", recompute::CHAIN), ("left", recompute::LEFT)] {

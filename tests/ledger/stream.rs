@@ -38,35 +38,35 @@ pub(crate) struct Stream {
     pub(crate) strange: Vec<String>,
     /// Where an event does not fit to what the ones before it left: a row that is not there, or not as it was.
     pub(crate) broken: Vec<String>,
+    /// Events that came where a gap was due.
+    pub(crate) silent: Vec<String>,
     /// Rows that two events together claim for one place, or children without a parent, at the end of a transaction.
     pub(crate) impossible: Vec<String>,
     tables: BTreeMap<Table, BTreeMap<Key, Row>>,
 }
 
 /// Which writes a subscriber must get.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// All.
     Everything,
     /// One table.
     Table(Table),
-    /// One message channel, or a pattern of them; the tests' tokens tell which.
-    Messages,
+    /// One message channel, by its place.
+    Channel(usize),
 }
 
 impl Scope {
     /// Whether a write is in it.
     pub(crate) fn has(&self, write: Write) -> bool {
-        let of = match write {
-            Write::Insert(table, _) | Write::Update(table, _) | Write::Delete(table, _) | Write::Truncate(table) => {
-                Some(table)
-            }
-            Write::Message(_) => None,
-        };
-        match self {
-            Self::Everything => true,
-            Self::Table(table) => of == Some(*table),
-            Self::Messages => of.is_none(),
+        match (self, write) {
+            (Self::Everything, _) => true,
+            (
+                Self::Table(one),
+                Write::Insert(table, _) | Write::Update(table, _) | Write::Delete(table, _) | Write::Truncate(table),
+            ) => *one == table,
+            (Self::Channel(one), Write::Message(channel, _)) => *one == channel,
+            _ => false,
         }
     }
 }
@@ -81,6 +81,7 @@ impl Stream {
             gaps: Vec::new(),
             strange: Vec::new(),
             broken: Vec::new(),
+            silent: Vec::new(),
             impossible: Vec::new(),
             tables: BTreeMap::new(),
         }
@@ -133,7 +134,7 @@ impl Stream {
                 self.rows(table).clear();
                 Ok(())
             }
-            Change::Message(_) => Ok(()),
+            Change::Message(..) => Ok(()),
         }
     }
 

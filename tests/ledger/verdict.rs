@@ -82,17 +82,25 @@ impl Verdict {
         ]
     }
 
-    /// Prints one count a line, then the evidence. Returns whether all are zero.
-    pub(crate) fn print(&self) -> bool {
+    /// Whether every count is zero.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.all().iter().all(|(_, count)| count.number == 0)
+    }
+
+    /// Prints one count a line.
+    pub(crate) fn print(&self) {
         for (name, count) in self.all() {
             println!("{name} {}", count.number);
         }
+    }
+
+    /// Prints what was found, a little of each kind.
+    pub(crate) fn print_evidence(&self) {
         for (name, count) in self.all() {
             for text in &count.evidence {
                 println!("  {name}: {text}");
             }
         }
-        self.all().iter().all(|(_, count)| count.number == 0)
     }
 
     /// Judges one subscriber. `gaps_allowed`: the log was being given back during the run.
@@ -104,6 +112,7 @@ impl Verdict {
         self.judge_losses(stream, truth);
         self.invented.add_all(stream.strange.iter().cloned());
         self.reordered.add_all(stream.broken.iter().cloned());
+        self.silent_gap.add_all(stream.silent.iter().cloned());
         self.causal.add_all(stream.impossible.iter().cloned());
         if !gaps_allowed {
             self.needless_gap.add_all(stream.gaps.iter().map(|gap| format!("{}: {gap:?}", stream.name)));
@@ -212,7 +221,7 @@ impl Verdict {
                 // Nobody got it: everybody must have had a gap, which is what `is_whole` says.
                 continue;
             };
-            for stream in streams.iter().filter(|stream| !stream.is_whole()) {
+            for stream in streams.iter().filter(|stream| !stream.is_whole() && stream.scope.has(*write)) {
                 let got = stream.steps.binary_search_by_key(offset, |step| step.offset).is_ok();
                 let told = stream.gaps.iter().any(|gap| (gap.first..=gap.last).contains(offset));
                 if !got && !told {
@@ -225,7 +234,7 @@ impl Verdict {
 
 fn token_of(write: Write) -> i64 {
     match write {
-        Write::Insert(_, token) | Write::Update(_, token) | Write::Delete(_, token) | Write::Message(token) => token,
+        Write::Insert(_, token) | Write::Update(_, token) | Write::Delete(_, token) | Write::Message(_, token) => token,
         Write::Truncate(_) => 0,
     }
 }
