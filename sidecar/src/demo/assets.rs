@@ -66,6 +66,13 @@ mod tests {
     }
 
     #[test]
+    fn the_policy_on_the_page_is_the_one_in_force() {
+        let dense = |text: &str| text.split_whitespace().collect::<String>();
+        let shown = PAGE.split("<pre>create policy").nth(1).and_then(|rest| rest.split("</pre>").next()).unwrap();
+        assert!(dense(include_str!("demo.sql")).contains(&dense(shown)));
+    }
+
+    #[test]
     fn no_file_names_another_host() {
         for text in FILES.iter().map(|(_, _, text)| *text).chain([PAGE]) {
             let foreign = text.match_indices("://").filter(|(at, _)| {
