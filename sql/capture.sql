@@ -107,7 +107,7 @@ create function realtime.enable_realtime(relation regclass, options jsonb defaul
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  arguments text[]; events text[]; row_events text[]; name_of_table name; argument_list text;
+  arguments text[]; events text[]; row_events text[]; name_of_table name; argument_list text; target regclass;
 begin
   perform realtime._check_table(relation);
   arguments := realtime._trigger_arguments(relation, options);
@@ -124,9 +124,13 @@ begin
     execute format('alter trigger %I on %s depends on extension realtime', realtime._trigger_name(name_of_table, '_notify_change'), relation);
   end if;
   if 'TRUNCATE' = any (events) then
-    execute format('create trigger %I after truncate on %s for each statement execute function realtime.notify_table_change(%s)',
-      realtime._trigger_name(name_of_table, '_notify_truncate'), relation, argument_list);
-    execute format('alter trigger %I on %s depends on extension realtime', realtime._trigger_name(name_of_table, '_notify_truncate'), relation);
+    -- Statement triggers are not inherited, and a partition can be truncated by itself.
+    for target, name_of_table in select c.oid::regclass, c.relname from pg_class c
+        where c.oid = relation or c.oid in (select t.relid from pg_partition_tree(relation) t where t.isleaf) loop
+      execute format('create trigger %I after truncate on %s for each statement execute function realtime.notify_table_change(%s)',
+        realtime._trigger_name(name_of_table, '_notify_truncate'), target, argument_list);
+      execute format('alter trigger %I on %s depends on extension realtime', realtime._trigger_name(name_of_table, '_notify_truncate'), target);
+    end loop;
   end if;
   perform realtime.start_worker();
 end $$;
@@ -176,12 +180,13 @@ create function realtime._drop_triggers(relation regclass) returns void
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  trigger_name name;
+  trigger_name name; target regclass;
 begin
-  for trigger_name in select t.tgname from pg_trigger t
-      where t.tgrelid = relation and not t.tgisinternal and t.tgparentid = 0
+  for trigger_name, target in select t.tgname, t.tgrelid::regclass from pg_trigger t
+      where (t.tgrelid = relation or t.tgrelid in (select p.relid from pg_partition_tree(relation) p))
+        and not t.tgisinternal and t.tgparentid = 0
         and t.tgfoid = 'realtime.notify_table_change()'::regprocedure loop
-    execute format('drop trigger %I on %s', trigger_name, relation);
+    execute format('drop trigger %I on %s', trigger_name, target);
   end loop;
 end $$;
 
@@ -211,6 +216,7 @@ create view realtime.tables as
          c.relrowsecurity as row_level_security
     from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
    where t.tgfoid = 'realtime.notify_table_change()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal and t.tgenabled <> 'D'
+     and not c.relispartition
    group by n.nspname, c.relname, c.oid, c.relrowsecurity;
 comment on view realtime.tables is 'Tables that emit their changes.';
 grant select on realtime.tables to public;

@@ -1,4 +1,4 @@
-//! The background worker of a database: ticks when woken, then rings; now and then rotates and cleans up.
+//! The background worker of a database: ticks when woken, then rings; now and then keeps house.
 //!
 //! Dynamic: launched by capture, by `start_worker()` and by sidecars, never restarted by the postmaster (for a dropped
 //! database that would go on for ever). It leaves by itself when nobody else is connected to its database, so that
@@ -14,8 +14,7 @@ use std::ffi::CStr;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-const ROTATE_INTERVAL: Duration = Duration::from_secs(10);
-const CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
+const HOUSE_INTERVAL: Duration = Duration::from_secs(10);
 /// Polls without any other session before the worker leaves.
 const POLLS_ALONE: u32 = 2;
 
@@ -119,7 +118,7 @@ unsafe extern "C-unwind" fn at_exit(_code: i32, _argument: pg_sys::Datum) {
 unsafe fn run() {
     // SAFETY: every statement runs in a transaction of its own.
     unsafe {
-        let (mut rotated, mut cleaned, mut alone) = (Instant::now(), Instant::now(), 0);
+        let (mut kept, mut alone) = (Instant::now(), 0);
         loop {
             pg_sys::check_for_interrupts!();
             if pg_sys::ConfigReloadPending != 0 {
@@ -127,7 +126,7 @@ unsafe fn run() {
                 pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
             }
             alone = if pg_sys::CountDBConnections(pg_sys::MyDatabaseId) == 0 { alone + 1 } else { 0 };
-            if alone > POLLS_ALONE || !settings::worker_wanted() || !turn(&mut rotated, &mut cleaned) {
+            if alone > POLLS_ALONE || !settings::worker_wanted() || !turn(&mut kept) {
                 return;
             }
             pg_sys::WaitLatch(
@@ -142,7 +141,7 @@ unsafe fn run() {
 }
 
 /// One look at the log. False: the extension is gone.
-unsafe fn turn(rotated: &mut Instant, cleaned: &mut Instant) -> bool {
+unsafe fn turn(kept: &mut Instant) -> bool {
     // SAFETY: as in `run`.
     unsafe {
         if registry::known().is_some_and(registry::Entry::has_unmarked_loss) {
@@ -153,13 +152,9 @@ unsafe fn turn(rotated: &mut Instant, cleaned: &mut Instant) -> bool {
             Some(0) => (),
             Some(_) => drop(statement(c"select realtime.ring()")),
         }
-        if rotated.elapsed() > ROTATE_INTERVAL {
-            *rotated = Instant::now();
-            statement(c"select realtime.rotate()");
-        }
-        if cleaned.elapsed() > CLEANUP_INTERVAL {
-            *cleaned = Instant::now();
-            statement(c"select realtime.cleanup_messages()");
+        if kept.elapsed() > HOUSE_INTERVAL {
+            *kept = Instant::now();
+            statement(c"select realtime.keep_house()");
         }
         true
     }

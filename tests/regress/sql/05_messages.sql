@@ -71,3 +71,20 @@ select r.op, r.channel, r.payload from realtime.status() s, realtime.read(s.olde
 -- Retention of messages.
 update realtime.messages set created_at = now() - interval '31 days';
 select realtime.cleanup_messages(), count(*) from realtime.messages;
+-- Policies are saved for pg_dump, and made again by a restore.
+select realtime.save_policies();
+select * from realtime.saved_policies order by 1, 2;
+alter policy writers on realtime.messages to authenticated, anon;
+select realtime.save_policies();
+select name, roles from realtime.saved_policies order by 1;
+drop policy writers on realtime.messages;
+drop policy members on realtime.channels;
+create table dumped as select * from realtime.saved_policies;
+delete from realtime.saved_policies;
+insert into realtime.saved_policies select * from dumped;
+insert into realtime.saved_policies values ('channels', 'of nobody', true, 'SELECT', '{no_such_role}', 'true', null);
+insert into realtime.saved_policies values ('channels', 'everybody', false, 'SELECT', '{public}', 'true', null);
+select tablename, policyname, permissive, roles, cmd, qual, with_check from pg_policies where schemaname = 'realtime' order by 1, 2;
+drop policy everybody on realtime.channels;
+select realtime.save_policies();
+select name from realtime.saved_policies;

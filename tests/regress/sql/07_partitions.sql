@@ -10,3 +10,14 @@ update measure set city = 'rome' where id = 1;
 select realtime.tick() is not null as ticked;
 select op, tables, record, old_record, key from realtime.status() s, realtime.read(s.oldest, 100000, 1000000000, 'measure'::regclass, null) where kind = 'e';
 select op, tables[1], record from realtime.status() s, realtime.read(s.oldest, 100000, 1000000000, 'measure_rome'::regclass, null) where kind = 'e';
+-- A partition truncated by itself says so; after ATTACH, enabling again gives the newcomer its trigger.
+truncate measure_paris;
+truncate measure_rome;
+select realtime.enable_realtime('public', 'measure');
+truncate measure_rome;
+truncate measure;
+select realtime.tick() is not null as ticked;
+select op, tables from realtime.status() s, realtime.read(s.oldest, 100000, 1000000000, 'measure'::regclass, null) where kind = 'e' and op = 'T';
+select relation, events from realtime.tables where table_name like 'measure%';
+select realtime.disable_realtime('public', 'measure');
+select count(*) from pg_trigger where tgrelid::regclass::text like 'measure%' and tgname like '%notify%';
