@@ -92,9 +92,11 @@ unsafe fn attach() -> Option<&'static Shared> {
         })
         .catch_others(|_| std::ptr::null_mut())
         .execute();
-        if pg_sys::LWLockHeldByMe(init_lock()) {
-            pg_sys::LWLockRelease(init_lock());
+        if memory.is_null() {
+            // Raising has forgotten that the lock holds interrupts off; releasing it counts down.
+            pg_sys::InterruptHoldoffCount += 1;
         }
+        pg_sys::LWLockRelease(init_lock());
         memory.cast_const().as_ref()
     }
 }
