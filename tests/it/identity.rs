@@ -120,7 +120,10 @@ async fn issuer_and_audience_are_checked_when_set() {
 
 #[tokio::test]
 async fn anonymous_clients_are_refused_where_that_is_set() {
-    let stack = Stack::builder().set("REALTIME_AUTH_ANONYMOUS_ROLE", "").start().await;
+    let file = std::env::temp_dir().join(format!("realtime-tests-{}-closed.toml", std::process::id()));
+    std::fs::write(&file, "[auth]\nanonymous_role = \"\"\n").unwrap();
+    let stack = Stack::builder().set("REALTIME_CONFIG", file.to_str().unwrap()).start().await;
+    std::fs::remove_file(&file).unwrap();
     assert_unauthorized("nobody", stack.connect().try_open().await);
     assert_unauthorized("nobody (seed)", stack.connect().seed().try_open().await);
     stack.native_as("ada").await;

@@ -66,20 +66,26 @@ async fn a_copy_of_100_000_rows_reaches_a_slow_reader_without_loss() {
     let before = resident_bytes(stack.sidecar.pid().unwrap());
     proxy.set(Mode::Slow { bytes_per_second: 100_000 });
     stack.exec("copy t (id) from program 'seq 100000'").await;
-    // The quick one does not wait for the slow one, which has hundreds of seconds of events before it.
+    // What the slow one cannot take now is replayed to it at its own pace.
+    let slow = tokio::spawn(async move {
+        let mut txn = None;
+        for id in 1..=100_000 {
+            let event = slow.event().await;
+            assert_eq!(event.record()["id"], id);
+            assert_eq!(*txn.get_or_insert_with(|| event["txn"].clone()), event["txn"]);
+        }
+        slow
+    });
+    // The quick one does not wait for it, which has minutes of events before it.
     for id in 1..=100_000 {
         assert_eq!(quick.event().await.record()["id"], id);
     }
+    assert!(!slow.is_finished());
     let grown = resident_bytes(stack.sidecar.pid().unwrap()).saturating_sub(before);
     assert!(grown < 100 << 20, "{} MiB more for one slow reader", grown >> 20);
-    // What it missed is replayed at its own pace; then it goes on live.
     proxy.set(Mode::Pass);
-    let mut txn = None;
-    for id in 1..=100_000 {
-        let event = slow.event().await;
-        assert_eq!(event.record()["id"], id);
-        assert_eq!(*txn.get_or_insert_with(|| event["txn"].clone()), event["txn"]);
-    }
+    let mut slow = slow.await.unwrap();
+    // Then it goes on live.
     stack.exec("insert into t values (0)").await;
     assert_eq!(slow.event().await.record()["id"], 0);
     assert!(stack.sidecar.metric("realtime_overflows_total").await >= 1.0, "the queue did overflow");

@@ -14,4 +14,5 @@ mod resume;
 mod rows;
 mod schema_changes;
 mod seed;
+mod tidy;
 mod values;
