@@ -31,7 +31,9 @@ const PAGES: [&str; 8] = [
 async fn bare() -> (Database, Client) {
     let server = spawn_blocking(Server::own).await.unwrap();
     let database = Database::create(server).await;
-    database.exec("drop extension realtime; drop role anon, authenticated, service_role").await;
+    database
+        .exec("drop extension realtime; drop schema auth cascade; drop role anon, authenticated, service_role")
+        .await;
     let session = database.session().await;
     (database, session)
 }
@@ -114,9 +116,10 @@ fn frames_on_the_page_are_as_their_schemas_say() {
 #[test]
 fn every_member_of_every_frame_is_described() {
     let page = Page::read("docs/protocol.md");
+    let mut described = BTreeSet::new();
     for section in page.text().split("\n### ") {
         let words: BTreeSet<&str> = code_words(section).into_iter().collect();
-        for name in between(section, "```json frame:", "\n") {
+        for name in between(section, "```json frame:", "\n").into_iter().filter(|name| described.insert(*name)) {
             let file = root().join(format!("docs/protocol/{name}.schema.json"));
             let schema: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
             for member in schema["properties"].as_object().unwrap().keys().filter(|name| *name != "type") {
@@ -162,10 +165,12 @@ async fn the_sql_page_works_as_it_is_written_and_names_everything() {
     for block in page.blocks("sql") {
         sql::run(&session, &block).await;
     }
+    // The page ends with taking the extension away.
+    session.batch_execute("create extension realtime").await.unwrap();
     session.batch_execute("create role a_sidecar login; select realtime.grant_sidecar('a_sidecar')").await.unwrap();
     assert_functions(&page, &session).await;
     let relations = "select relname::text from pg_class where relnamespace = 'realtime'::regnamespace
-                       and relkind in ('r', 'v') and relname !~ '_[0-7]$'";
+                       and relkind in ('r', 'v') and relname !~ '_[0-7]$|^_'";
     for name in names(&session, relations).await {
         page.assert_names(&format!("`realtime.{name}`"));
     }
@@ -211,12 +216,16 @@ fn the_error_page_names_every_code() {
         assert!(page.section("## HTTP").contains(&format!("`{name}`")), "HTTP code {name}");
     }
     let exits = between(&fs::read_to_string(root().join("sidecar/src/main.rs")).unwrap(), ": u8 = ", ";").len();
-    assert_eq!(rows(page.section("## Exit codes")).len(), exits + 1);
-    for state in between(&sources("sql", "sql"), "errcode = '", "'") {
+    assert_eq!(rows(Page::read("docs/configuration.md").section("## Exit codes")).len(), exits + 1);
+    // The one that is raised and caught in the same function.
+    for state in
+        between(&sources("sql", "sql"), "errcode = '", "'").into_iter().filter(|it| *it != "lock_not_available")
+    {
         assert!(page.section("## SQLSTATEs").contains(&format!("`{state}`")), "SQLSTATE {state}");
     }
     for state in between(&sources("extension/src", "rs"), "PgSqlErrorCode::ERRCODE_", ",") {
         let name = state.trim_end_matches(|c: char| !c.is_ascii_uppercase()).to_ascii_lowercase();
+        let name = name.trim_start_matches("e_r_i_e_");
         let is_caught = name.contains("query_canceled") || name.contains("admin_shutdown");
         assert!(is_caught || page.section("## SQLSTATEs").contains(&format!("`{name}`")), "SQLSTATE {name}");
     }
@@ -236,8 +245,6 @@ fn every_file_is_on_the_map() {
             assert!(is_told.iter().any(|word| map.contains(word)), "{folder}/{top} is not on the map");
         }
     }
-    let named = rows(map).into_iter().map(|row| row[0].clone()).collect::<Vec<_>>();
-    assert!(!named.is_empty());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A statement ends with `;` at the end of a line. The comments under it may say what it gives:
 //!
-//! * `-- => a | b` is a row, values as text; every row is listed, in order.
+//! * `-- => a | b` is a row, values as text, NULL as nothing; every row is listed, in order.
 //! * `-- error 22023: text` is an error that begins with this text.
 
 use realtime_tests::database::text_rows;
@@ -31,7 +31,7 @@ pub(crate) async fn run(session: &Client, block: &Block) {
             (Ok(messages), None) => {
                 let rows = text_rows(&messages).into_iter().map(|row| {
                     let cells = row.into_iter().map(Option::unwrap_or_default);
-                    cells.collect::<Vec<_>>().join(" | ").trim_end().to_owned()
+                    cells.collect::<Vec<_>>().join(" | ").trim_end_matches([' ', '|']).to_owned()
                 });
                 let rows: Vec<String> = rows.collect();
                 assert!(step.rows.is_empty() || step.rows == rows, "{place}\nsays {:?}\ngives {rows:?}", step.rows);

@@ -1,7 +1,8 @@
 //! Plays the conversations of a page with a sidecar, and compares what it answers.
 //!
 //! * `> {…}` is what the client sends,
-//! * `< {…}` is the next frame of the server: all of it but members whose value is `"…"`, or that follow a `…`,
+//! * `< {…}` is what the server sends: all of it but members whose value is `"…"`, or that follow a `…`; of lines that
+//!   follow each other those of different types may come in another order,
 //! * `# …` is SQL that somebody runs,
 //! * `~` cuts the line and connects again.
 //!
@@ -33,16 +34,23 @@ impl<'a> Conversation<'a> {
 
     /// Plays a block.
     pub(crate) async fn play(&mut self, block: &Block) {
+        let mut expected = Vec::new();
         for line in block.text.lines().filter(|line| !line.is_empty()) {
             let place = format!("{}: {line}", block.place);
-            match line.split_at(1) {
-                (">", frame) => self.send(frame, &place).await,
-                ("<", frame) => self.expect(frame, &place).await,
-                ("#", sql) => self.stack.exec(sql).await,
-                ("~", _) => self.client = self.connect.open().await,
+            let (mark, rest) = line.split_at(1);
+            if mark == "<" {
+                expected.push((pattern(rest).unwrap_or_else(|error| panic!("{place}: {error}")), place));
+                continue;
+            }
+            self.expect(&mut expected).await;
+            match mark {
+                ">" => self.send(rest, &place).await,
+                "#" => self.stack.exec(rest).await,
+                "~" => self.client = self.connect.open().await,
                 _ => panic!("{place}: begin the line with one of > < # ~"),
             }
         }
+        self.expect(&mut expected).await;
     }
 
     async fn send(&mut self, text: &str, place: &str) {
@@ -53,15 +61,20 @@ impl<'a> Conversation<'a> {
         self.client.send(frame).await;
     }
 
-    async fn expect(&mut self, text: &str, place: &str) {
-        let mut wanted = pattern(text).unwrap_or_else(|error| panic!("{place}: {error}"));
-        let came = self.client.next().await;
-        let ours = first_offset(came.value()).zip(first_offset(&wanted)).map(|(ours, theirs)| ours - theirs);
-        if let Some(distance) = self.distance.or(ours) {
-            self.distance = Some(distance);
-            shift(&mut wanted, distance);
+    async fn expect(&mut self, expected: &mut Vec<(Value, String)>) {
+        while !expected.is_empty() {
+            let came = self.client.next().await;
+            let is_it = |(wanted, _): &(Value, String)| wanted["type"] == came["type"];
+            let index =
+                expected.iter().position(is_it).unwrap_or_else(|| panic!("{came} came instead of {expected:?}"));
+            let (mut wanted, place) = expected.remove(index);
+            let ours = first_offset(came.value()).zip(first_offset(&wanted)).map(|(ours, theirs)| ours - theirs);
+            if let Some(distance) = self.distance.or(ours) {
+                self.distance = Some(distance);
+                shift(&mut wanted, distance);
+            }
+            assert!(fits(&wanted, came.value()), "{place}\nbut it is {came}");
         }
-        assert!(fits(&wanted, came.value()), "{place}\nbut it is {came}");
     }
 }
 
