@@ -8,6 +8,7 @@ use std::time::Duration;
 use realtime_tests::Sidecar;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use xtask::build::{self, Profile};
 use xtask::cluster::{Cluster, Options, Tree};
 use xtask::postgres::Version;
 
@@ -130,6 +131,7 @@ impl Run {
 }
 
 fn start_cluster(plan: &Plan) -> Cluster {
+    build::extension(Version::V15, Profile::Dev).unwrap();
     let tree = Tree::prepare(Version::V15).unwrap();
     // Deadlocks are part of the workload and should not take a second each.
     let options = Options::default().set("deadlock_timeout", "50ms");
