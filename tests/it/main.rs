@@ -2,14 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod abuse;
+mod commands;
 mod docs;
 mod fixtures;
+mod gaps;
 mod identity;
 mod insforge;
+mod keys;
 mod large;
 mod limits;
 mod messages;
 mod outage;
+mod policies;
 mod resume;
 mod rows;
 mod schema_changes;
