@@ -4,7 +4,7 @@
 PG ?= 15
 XTASK := cargo run --quiet --package xtask --
 
-.PHONY: all run test install installcheck regress isolation fresh setup clean help
+.PHONY: all run test install installcheck regress isolation page fresh setup clean help
 
 all: setup ## build the extension and the sidecar as users run them
 	@$(XTASK) build --release --pg $(PG)
@@ -24,13 +24,18 @@ isolation: setup ## the extension's concurrency tests alone
 	@$(XTASK) build-extension --pg $(PG)
 	@$(XTASK) isolation --pg $(PG)
 
+page: ## use the demo page in a headless browser
+	@xtask/setup.sh build browser
+	@$(XTASK) build
+	@cargo test --package realtime-tests --test chromium
+
 install: setup ## put the extension into the server of PG_CONFIG and the sidecar into PREFIX/bin
 	@$(XTASK) install
 
 installcheck: setup ## SQL tests against the server that PGHOST, PGPORT and PGUSER name, after `make install`
 	@$(XTASK) installcheck
 
-fresh: ## clone and run in a bare Debian, as a newcomer would; FRESH_TEST=1 runs the tests there too
+fresh: ## clone and run in a bare Debian, as a newcomer would; FRESH_PAGE=1 and FRESH_TEST=1 do more there
 	@xtask/setup.sh chroot
 	@xtask/fresh.sh
 

