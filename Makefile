@@ -4,7 +4,7 @@
 PG ?= 15
 XTASK := cargo run --quiet --package xtask --
 
-.PHONY: all run test install installcheck regress isolation page fresh setup clean help
+.PHONY: all run test install installcheck regress isolation page fresh bench setup clean help
 
 all: setup ## build the extension and the sidecar as users run them
 	@$(XTASK) build --release --pg $(PG)
@@ -41,6 +41,9 @@ fresh: ## clone and run in a bare Debian, as a newcomer would; FRESH_PAGE=1 and 
 
 setup: ## install what building and testing need
 	@xtask/setup.sh build $(if $(filter 16 18,$(PG)),versions)
+
+bench: setup ## measure sizes, memory, latency and throughput; one figure a line
+	@$(XTASK) bench
 
 clean: ## remove everything that was built, and the data of `make run`
 	@$(XTASK) clean

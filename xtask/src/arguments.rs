@@ -16,6 +16,7 @@ usage: cargo xtask COMMAND [--pg 15|16|18] [--release] [NAME...]
   test               check, build and run all tests
   install            put the extension and the sidecar into the system (PG_CONFIG, PREFIX, DESTDIR)
   installcheck       run tests/regress on the installed extension (PGHOST, PGPORT, PGUSER)
+  bench              build as users run it, measure, and print one figure a line
   clean              remove what was built and every private server
   sql                join sql/ to the extension's script in the target folder
       --check        compare the committed script of this version with it

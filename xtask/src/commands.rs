@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use xtask::regress::{self, Suite};
-use xtask::{build, check, clean, install, run, script};
+use xtask::{bench, build, check, clean, install, run, script};
 
 use crate::arguments::{Arguments, HELP};
 
@@ -15,6 +15,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         "test" => test_all(&arguments),
         "install" => Ok(install::install()?),
         "installcheck" => check_installed(),
+        "bench" => Ok(bench::run()?),
         "clean" => Ok(clean::clean()?),
         "sql" => join_script(&arguments),
         "build-extension" => build_extension(&arguments),

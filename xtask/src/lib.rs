@@ -6,6 +6,7 @@
 //! * [`build`]: the extension and the sidecar, built by plain cargo.
 //! * [`regress`]: Postgres' own test drivers.
 //! * [`check`]: what `make test` does.
+//! * [`bench`]: what `make bench` measures.
 //! * [`clean`]: what `make clean` removes.
 //! * [`files`]: files put where somebody may be using the old ones.
 //! * [`install`]: what `make install` puts into the system.
@@ -14,6 +15,7 @@
 //! * [`process`]: running a program and telling what went wrong.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod build;
 pub mod check;
 pub mod clean;
