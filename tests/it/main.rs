@@ -3,6 +3,7 @@
 
 mod abuse;
 mod commands;
+mod connecting;
 mod docs;
 mod fixtures;
 mod gaps;
