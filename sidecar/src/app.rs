@@ -155,7 +155,7 @@ fn services(config: &Config, database: &Arc<Database>, metrics: Arc<Metrics>) ->
     let recheck = Duration::from_millis(config.timing.recheck_ms);
     Ok(Services {
         authenticator: Arc::new(Authenticator::new(&config.auth)?),
-        authorizer: Arc::new(Authorizer::new(Arc::clone(database), recheck)),
+        authorizer: Arc::new(Authorizer::new(Arc::clone(database), recheck, config.database.pool_size_max)),
         replay: Replay::new(Arc::clone(database), config.database.pool_size_max),
         hub,
         database: Arc::clone(database),

@@ -26,10 +26,10 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Uses at most half of the pool.
+    /// Uses at most a quarter of the pool.
     #[must_use]
     pub fn new(database: Arc<Database>, pool_size: usize) -> Self {
-        Self { database, permits: Semaphore::new((pool_size / 2).max(1)) }
+        Self { database, permits: Semaphore::new((pool_size / 4).max(1)) }
     }
 
     /// A page from the log, which also says what cannot be had.

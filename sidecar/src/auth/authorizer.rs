@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -15,12 +16,16 @@ use crate::{
     model::{Channel, Grant, Identity, Refusal},
     postgres::{
         Database, Error,
-        authorize::{Answer, Question, may_subscribe},
+        authorize::{Answer, Question, answers, may_subscribe},
     },
 };
 
 /// Questions asked in one statement. More would make one slow policy delay many verdicts.
 const BATCH: usize = 100;
+/// A policy that takes longer denies.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// For how long a question that had no end is not asked again.
+const PENALTY: Duration = Duration::from_secs(10);
 /// Judging again may take this part of one database session at most: with very many subscriptions it takes longer than
 /// the configured time rather than more of the database.
 const IDLE_PER_BUSY: u32 = 1;
@@ -29,8 +34,12 @@ const IDLE_PER_BUSY: u32 = 1;
 pub struct Authorizer {
     database: Arc<Database>,
     recheck: Duration,
+    // Slow policies may never take all connections: publishing and replaying need some too.
+    permits: Semaphore,
     // Never held across an await.
     watched: Mutex<HashMap<Question, Watched>>,
+    /// Questions that had no end, and when that was seen.
+    penalties: Mutex<HashMap<Question, Instant>>,
 }
 
 struct Watched {
@@ -52,10 +61,16 @@ pub enum GrantError {
 }
 
 impl Authorizer {
-    /// Judges again every `recheck`.
+    /// Judges again every `recheck`; new subscriptions use at most a quarter of the pool.
     #[must_use]
-    pub fn new(database: Arc<Database>, recheck: Duration) -> Self {
-        Self { database, recheck, watched: Mutex::default() }
+    pub fn new(database: Arc<Database>, recheck: Duration, pool_size: usize) -> Self {
+        Self {
+            database,
+            recheck,
+            permits: Semaphore::new((pool_size / 4).max(1)),
+            watched: Mutex::default(),
+            penalties: Mutex::default(),
+        }
     }
 
     /// Whether this identity may listen to this channel. A verdict that is still being watched is used again: a crowd
@@ -66,29 +81,54 @@ impl Authorizer {
     /// When it may not, or nobody can say.
     pub async fn grant(&self, identity: &Identity, channel: &Channel) -> Result<Arc<Grant>, GrantError> {
         let question = Question::new(identity, channel.clone());
-        if let Some(grant) = self.known(&question) {
-            return Ok(grant);
+        if let Some(known) = self.known(&question) {
+            return known;
         }
-        self.judge(&question).await
+        // Only message channels run people's policies; tables are looked up in the catalog.
+        let _permit = match channel {
+            Channel::Table(_) => None,
+            Channel::Messages(_) => Some(self.permits.acquire().await),
+        };
+        // Somebody may have asked the same while this one waited.
+        match self.known(&question) {
+            Some(known) => known,
+            None => self.judge(&question).await,
+        }
     }
 
-    fn known(&self, question: &Question) -> Option<Arc<Grant>> {
+    /// What is known without asking: a verdict under watch, or that there was none in time a moment ago.
+    fn known(&self, question: &Question) -> Option<Result<Arc<Grant>, GrantError>> {
+        if self.penalties.lock().get(question).is_some_and(|since| since.elapsed() < PENALTY) {
+            return Some(Err(GrantError::Refused(Refusal::Forbidden)));
+        }
         let watched = self.watched.lock();
         let known = watched.get(question).filter(|it| it.judged_at.elapsed() <= self.recheck)?;
-        known.answer.clone()
+        known.answer.clone().map(Ok)
     }
 
     async fn judge(&self, question: &Question) -> Result<Arc<Grant>, GrantError> {
-        match may_subscribe(&self.database, std::slice::from_ref(question)).await {
+        match may_subscribe(&self.database, std::slice::from_ref(question), DEADLINE).await {
             Ok(mut answers) => {
                 let answer = answers.pop().unwrap_or(Err(Refusal::Forbidden));
                 answer.map_err(GrantError::Refused)
             }
-            Err(error) if is_verdict(&error) => {
+            Err(error) if self.is_verdict(&error).await => {
                 warn!(channel = %question.channel.name(), error = error.chain(), "a policy failed: subscription denied");
+                if matches!(error, Error::Deadline(_)) {
+                    self.penalties.lock().insert(question.clone(), Instant::now());
+                }
                 Err(GrantError::Refused(Refusal::Forbidden))
             }
             Err(error) => Err(GrantError::Unavailable(error)),
+        }
+    }
+
+    /// Whether a policy is to blame, by failing or by never ending: no verdict means no. Otherwise the server itself is
+    /// in trouble, and nobody's rights have changed.
+    async fn is_verdict(&self, error: &Error) -> bool {
+        match error {
+            Error::Deadline(_) => answers(&self.database, DEADLINE).await,
+            _ => is_refusal(error),
         }
     }
 
@@ -122,6 +162,7 @@ impl Authorizer {
                 }
                 self.judge_batch(batch).await;
             }
+            self.penalties.lock().retain(|_, since| since.elapsed() < PENALTY);
             let busy = started.elapsed();
             // A right that is lost just after it was judged is found by the next round, which must begin and end in time.
             let idle = (self.recheck * 3 / 4).saturating_sub(busy).max(busy * IDLE_PER_BUSY);
@@ -133,9 +174,9 @@ impl Authorizer {
     }
 
     async fn judge_batch(&self, batch: &[Question]) {
-        match may_subscribe(&self.database, batch).await {
+        match may_subscribe(&self.database, batch, DEADLINE).await {
             Ok(answers) => batch.iter().zip(answers).for_each(|(question, answer)| self.apply(question, answer)),
-            Err(error) if is_verdict(&error) => {
+            Err(error) if self.is_verdict(&error).await => {
                 for question in batch {
                     self.judge_alone(question).await;
                 }
@@ -186,9 +227,8 @@ impl Watched {
     }
 }
 
-/// Whether the server answered, if only by failing: then a policy is to blame, and no verdict means no. Otherwise the
-/// server itself is in trouble, and nobody's rights have changed.
-fn is_verdict(error: &Error) -> bool {
+/// Whether the server answered, if only by failing.
+fn is_refusal(error: &Error) -> bool {
     const TROUBLE: [&str; 6] = ["08", "53", "57", "58", "XX", "40"];
     error.sqlstate().is_some_and(|state| !TROUBLE.iter().any(|class| state.code().starts_with(class)))
 }

@@ -7,9 +7,6 @@ use tokio_postgres::{Row, types::Type};
 use super::{Database, Error, call::query};
 use crate::model::{Channel, Columns, Grant, Identity, Refusal, TableGrant, Topic};
 
-/// A policy that takes longer denies.
-const DEADLINE: Duration = Duration::from_secs(5);
-
 const MAY_SUBSCRIBE: &str = "select j.allowed, j.reason, j.relation, j.columns, j.types, j.key \
      from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) \
           with ordinality q(role, claims, channel, schema_name, table_name, n) \
@@ -43,7 +40,11 @@ impl Question {
 /// # Errors
 ///
 /// When there is no answer, or a policy of one of them failed: then each is to be asked alone.
-pub async fn may_subscribe(database: &Database, questions: &[Question]) -> Result<Vec<Answer>, Error> {
+pub async fn may_subscribe(
+    database: &Database,
+    questions: &[Question],
+    deadline: Duration,
+) -> Result<Vec<Answer>, Error> {
     let roles: Vec<&str> = questions.iter().map(|it| &*it.role).collect();
     let claims: Vec<&str> = questions.iter().map(|it| &*it.claims).collect();
     let channels: Vec<&str> = questions.iter().map(|it| it.channel.name().as_str()).collect();
@@ -57,11 +58,16 @@ pub async fn may_subscribe(database: &Database, questions: &[Question]) -> Resul
         (&schema_names, Type::TEXT_ARRAY),
         (&table_names, Type::TEXT_ARRAY),
     ];
-    let rows = query(database, DEADLINE, MAY_SUBSCRIBE, &parameters).await?;
+    let rows = query(database, deadline, MAY_SUBSCRIBE, &parameters).await?;
     if rows.len() != questions.len() {
         return Err(Error::NoRow);
     }
     rows.iter().zip(questions).map(|(row, question)| answer(row, &question.channel)).collect()
+}
+
+/// Whether the server answers the simplest question: if so, a call that does not end has itself to blame.
+pub async fn answers(database: &Database, deadline: Duration) -> bool {
+    query(database, deadline, "select 1", &[]).await.is_ok()
 }
 
 fn table(channel: &Channel) -> Option<(&str, &str)> {

@@ -42,6 +42,6 @@ pub(super) async fn query_on(
 ) -> Result<Vec<Row>, Error> {
     match tokio::time::timeout(deadline, client.query_typed(statement, parameters)).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(Error::Timeout(deadline)),
+        Err(_) => Err(Error::Deadline(deadline)),
     }
 }

@@ -27,6 +27,10 @@ const IDLE_TRUSTED_MAX: Duration = Duration::from_secs(30);
 /// How long that sign may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A statement that was given up goes on in its backend until the server notices that nobody waits: a policy can swallow
+/// a timeout or a cancel request, but not the loss of its client.
+const NOTICE_LOSS: &str = "set client_connection_check_interval = '2s'";
+
 const JUDGE_ROLE: &str = "select r.rolsuper, r.rolbypassrls, r.rolinherit \
                           from pg_catalog.pg_roles r where r.rolname = session_user";
 
@@ -137,6 +141,8 @@ enum Judgement {
 }
 
 async fn judge_role(client: &Client) -> Result<(), Judgement> {
+    // Where the server cannot do that, statements merely go on for longer.
+    let _ = client.simple_query(NOTICE_LOSS).await;
     let messages = client.simple_query(JUDGE_ROLE).await.map_err(Judgement::Failed)?;
     let row = messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),

@@ -16,6 +16,9 @@ pub enum Error {
     /// Nothing answered in time.
     #[error("the database did not answer within {} ms", .0.as_millis())]
     Timeout(Duration),
+    /// A statement was given up: it took too long.
+    #[error("the database took longer than {} ms", .0.as_millis())]
+    Deadline(Duration),
     /// The pool was closed: the sidecar is stopping.
     #[error("the sidecar is stopping")]
     Closed,
@@ -53,7 +56,7 @@ impl Error {
         match self {
             Self::Tls(_) | Self::Role(_) => true,
             Self::Postgres(_) => self.sqlstate().is_some_and(|state| DEFINITE.contains(&state)),
-            Self::Timeout(_) | Self::Closed | Self::NoRow => false,
+            Self::Timeout(_) | Self::Deadline(_) | Self::Closed | Self::NoRow => false,
         }
     }
 

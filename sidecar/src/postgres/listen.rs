@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -12,10 +12,12 @@ use crate::metrics::Metrics;
 
 /// The channel that rings when the log has something.
 const CHANNEL: &str = "realtime";
-/// How often the session rings for itself: a pooler between us, or a network that lost it, is found so.
-const PROBE_EVERY: Duration = Duration::from_secs(10);
-/// How long its own bell may take.
-const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+/// How often the session is asked for a sign of life.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// Every so many signs of life it rings for itself: a pooler that loses notifications is found so.
+const PROBES_PER_RING: u32 = 6;
+/// How long a sign of life may take.
+const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Listens until `stop` fires, for ever connecting anew, and notifies `bell` at every notification.
 ///
@@ -85,19 +87,21 @@ async fn pump(connection: &mut Connection, probe: &str, bell: &Notify, heard: &N
 }
 
 async fn probe_for_ever(client: &Client, probe: &str, heard: &Notify) -> Result<(), Error> {
-    let mut next = Instant::now();
-    loop {
-        tokio::time::sleep_until(next).await;
-        next = Instant::now() + PROBE_EVERY;
-        let ring = async {
-            client.batch_execute(&format!("notify {probe}")).await?;
-            heard.notified().await;
+    for count in 0_u32.. {
+        let alive = async {
+            if count.is_multiple_of(PROBES_PER_RING) {
+                client.batch_execute(&format!("notify {probe}")).await?;
+                heard.notified().await;
+            } else {
+                client.batch_execute("").await?;
+            }
             Ok::<_, Error>(())
         };
-        match tokio::time::timeout(PROBE_DEADLINE, ring).await {
-            Ok(rang) => rang?,
-            Err(_) => return Ok(()),
+        match tokio::time::timeout(PROBE_DEADLINE, alive).await {
+            Ok(alive) => alive?,
+            Err(_) => break,
         }
-        debug!("the LISTEN session hears");
+        tokio::time::sleep(PROBE_EVERY).await;
     }
+    Ok(())
 }

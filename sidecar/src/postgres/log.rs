@@ -14,8 +14,10 @@ use crate::model::{Event, Gap, GapReason, Offset, Topic};
 /// The contract's versions that this sidecar speaks.
 pub const CONTRACT_VERSIONS: std::ops::RangeInclusive<i32> = 1..=1;
 
-/// A large page takes milliseconds; what takes this long is stuck.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// A large page takes milliseconds: what takes this long is stuck, or its line is dead.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// A tick after a transaction of ten million rows takes this long.
+const TICK_DEADLINE: Duration = Duration::from_secs(60);
 
 const READ: &str = "select kind, \"offset\", until, reason, op, relations, schemas, tables, key, record, old_record, \
      oversize, at, channel, event, payload, message_id::text, sender_type, sender_id::text, sender \
@@ -88,7 +90,7 @@ pub async fn contract_version(client: &Client) -> Result<i32, Error> {
 ///
 /// When there is no answer.
 pub async fn tick(client: &Client) -> Result<bool, Error> {
-    Ok(!query_on(client, DEADLINE, "select tick_id from realtime.tick()", &[]).await?.is_empty())
+    Ok(!query_on(client, TICK_DEADLINE, "select tick_id from realtime.tick()", &[]).await?.is_empty())
 }
 
 /// Wakes every sidecar. To be called after a tick that had something.
