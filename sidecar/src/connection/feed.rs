@@ -144,3 +144,74 @@ impl Feed {
         if self.is_live() { self.cursor.max(safe) } else { self.cursor }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Gap, GapReason};
+
+    fn offset(number: i64) -> Offset {
+        Offset::new(number).expect("small")
+    }
+
+    fn position(begun: i64, epoch: u64) -> Position {
+        Position { begun: offset(begun), epoch }
+    }
+
+    fn hole(epoch: u64, from: i64, to: i64) -> Break {
+        Break { epoch, gap: Gap { reason: GapReason::Retention, from: offset(from), to: offset(to) } }
+    }
+
+    #[test]
+    fn a_replay_joins_when_it_has_caught_up_and_closes_the_rest() {
+        let mut feed = Feed::behind(offset(10));
+        assert!(feed.take_replayed(offset(11)));
+        assert_eq!(feed.page_sent(offset(15), false), Next::Page);
+        assert_eq!(feed.page_sent(offset(20), true), Next::Join);
+        assert_eq!(feed.joined(position(22, 0)), Next::Page);
+        assert!(feed.is_closing());
+        assert!(!feed.take_live(offset(23)), "the queue is left alone until the rest has come");
+        assert!(feed.take_replayed(offset(21)));
+        assert_eq!(feed.page_sent(offset(24), true), Next::Live);
+        assert!(!feed.take_live(offset(24)), "it came by the page already");
+        assert!(feed.take_live(offset(25)));
+    }
+
+    #[test]
+    fn a_replay_that_is_ahead_of_the_hub_is_live_at_once() {
+        let mut feed = Feed::behind(offset(10));
+        assert_eq!(feed.page_sent(offset(30), true), Next::Join);
+        assert_eq!(feed.joined(position(22, 0)), Next::Live);
+        assert!(!feed.take_live(offset(29)));
+        assert!(feed.take_live(offset(31)));
+    }
+
+    #[test]
+    fn an_overflow_goes_on_after_what_was_taken_from_the_queue() {
+        let mut feed = Feed::live(position(10, 0));
+        assert!(feed.take_live(offset(12)));
+        feed.overflowed(offset(15));
+        assert_eq!(feed.cursor(), offset(15));
+        let mut behind = Feed::behind(offset(3));
+        behind.overflowed(offset(15));
+        assert_eq!(behind.cursor(), offset(3), "what it has not replayed was never in its queue");
+    }
+
+    #[test]
+    fn a_hole_is_told_once_and_only_to_those_before_it() {
+        let mut feed = Feed::live(position(10, 0));
+        assert!(feed.broke(&hole(1, 11, 20)));
+        assert_eq!(feed.cursor(), offset(20));
+        assert!(!feed.broke(&hole(1, 11, 20)));
+        assert!(!Feed::live(position(20, 1)).broke(&hole(1, 11, 20)), "it joined after the hole");
+        assert!(!Feed::live(position(25, 0)).broke(&hole(1, 11, 20)), "its replay has passed the hole");
+        assert!(!Feed::behind(offset(10)).broke(&hole(1, 11, 20)), "the log will tell it");
+    }
+
+    #[test]
+    fn a_hole_that_goes_back_takes_the_cursor_back() {
+        let mut feed = Feed::live(position(900, 0));
+        assert!(feed.broke(&hole(1, 901, 42)));
+        assert!(feed.take_live(offset(43)));
+    }
+}

@@ -7,7 +7,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::SystemTime,
 };
 
 use super::{
@@ -16,11 +15,8 @@ use super::{
     subscriptions::{Subscription, Wish, form},
 };
 use crate::{
-    hub::{Batch, Hub, Outbox, Page, PageLimits, SubscriberId, number},
-    model::{
-        Channel, Columns, Event, EventKind, Gap, GapReason, Grant, Offset, Op, Relation, RowChange, TableGrant,
-        Timestamp, Topic,
-    },
+    hub::{Batch, Hub, Outbox, Page, PageLimits, SubscriberId, number, tests::event},
+    model::{Channel, Columns, Event, Gap, GapReason, Grant, Offset, TableGrant, Topic},
     protocol::{Address, DialectId, Published},
 };
 
@@ -73,20 +69,6 @@ struct World {
 
 fn offset(number: i64) -> Offset {
     Offset::new(number).expect("small")
-}
-
-fn event(number: i64, table: u32) -> Event {
-    let relation = Relation { oid: table, schema: "s".into(), table: "t".into() };
-    let change = RowChange {
-        op: Op::Insert,
-        relations: [relation].into(),
-        key: None,
-        record: Some(r#"{"id":1}"#.into()),
-        old_record: None,
-        oversize: false,
-    };
-    let at = Timestamp(SystemTime::UNIX_EPOCH);
-    Event { offset: offset(number), txn: offset(number), at, kind: EventKind::Row(change) }
 }
 
 impl World {

@@ -226,3 +226,62 @@ impl Subscriptions {
         paging().find(|&subscriber| last.is_none_or(|last| subscriber > last)).or_else(|| paging().next())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    fn grant() -> TableGrant {
+        let types: [(Arc<str>, Arc<str>); 4] = [
+            ("id".into(), "bigint".into()),
+            ("name".into(), "text".into()),
+            ("price".into(), "numeric(10,2)".into()),
+            ("ids".into(), "bigint[]".into()),
+        ];
+        let columns = Columns::new(types.iter().map(|(name, _)| Arc::clone(name)));
+        TableGrant { columns, types: types.into(), key: None }
+    }
+
+    fn table() -> Channel {
+        Channel::parse("table:t").expect("a name")
+    }
+
+    fn words(words: &[&str]) -> Option<Vec<String>> {
+        Some(words.iter().map(|&word| word.to_owned()).collect())
+    }
+
+    fn columns(wanted: Option<Vec<String>>, numbers_as_text: bool) -> Result<Columns, Code> {
+        let wish = Wish::parse(&table(), None, wanted, numbers_as_text).expect("fits");
+        wish.columns(&grant()).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn columns_that_cannot_be_read_are_a_mistake_and_those_that_go_away_are_not() {
+        let names = |columns: Columns| columns.names().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(columns(words(&["price", "id"]), false).map(names), Ok(vec!["id".to_owned(), "price".to_owned()]));
+        assert_eq!(columns(words(&["secret"]), false), Err(Code::InvalidMessage));
+        assert_eq!(columns(words(&[]), false), Err(Code::InvalidMessage));
+        let wish = Wish::parse(&table(), None, words(&["id", "gone"]), false).expect("fits");
+        assert_eq!(names(wish.visible(&grant())), ["id"]);
+    }
+
+    #[test]
+    fn wide_numbers_can_be_text() {
+        let columns = columns(None, true).expect("all");
+        let quoted: Vec<&str> =
+            ["id", "name", "price", "ids"].into_iter().filter(|name| columns.is_quoted(name)).collect();
+        assert_eq!(quoted, ["id", "price"]);
+    }
+
+    #[test]
+    fn events_are_operations_of_tables_and_names_of_messages() {
+        let room = Channel::parse("room:1").expect("a name");
+        assert!(Wish::parse(&table(), words(&["insert", "TRUNCATE"]), None, false).is_ok());
+        assert!(Wish::parse(&table(), words(&["said"]), None, false).is_err());
+        assert!(Wish::parse(&room, words(&["said"]), None, false).is_ok());
+        assert!(Wish::parse(&room, None, words(&["id"]), false).is_err());
+        let inserts = Wish::parse(&table(), words(&["DELETE"]), None, false).expect("fits");
+        assert!(!inserts.wants(&crate::hub::tests::event(1, 1)));
+    }
+}

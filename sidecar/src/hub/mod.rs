@@ -129,6 +129,9 @@ impl Hub {
 
     /// Second step, for each event: whoever has joined gets it into the queue.
     pub(crate) fn serve(&self, event: &Arc<Published>) -> usize {
+        if event.event().is_for_all() {
+            return self.shards.publish_to_all(event);
+        }
         let mut deliveries = 0;
         event.event().for_each_topic(|topic| deliveries += self.shards.publish(&topic, event));
         deliveries
@@ -246,4 +249,103 @@ pub fn number(after: Offset, events: Vec<Event>) -> Vec<Arc<Published>> {
         Arc::new(published)
     };
     events.into_iter().map(number).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::model::{EventKind, GapReason, Op, Relation, RowChange, Timestamp};
+
+    /// An insert into a table.
+    pub(crate) fn event(number: i64, table: u32) -> Event {
+        let change = RowChange {
+            op: Op::Insert,
+            relations: [Relation { oid: table, schema: "s".into(), table: "t".into() }].into(),
+            key: None,
+            record: Some(r#"{"id":1}"#.into()),
+            old_record: None,
+            oversize: false,
+        };
+        let offset = Offset::new(number).expect("small");
+        Event { offset, txn: offset, at: Timestamp(SystemTime::UNIX_EPOCH), kind: EventKind::Row(change) }
+    }
+
+    fn offset(number: i64) -> Offset {
+        Offset::new(number).expect("small")
+    }
+
+    fn started() -> (Hub, Arc<Outbox>) {
+        let hub = Hub::new(1 << 20);
+        hub.start(offset(10));
+        (hub, Arc::new(Outbox::new(100, 1 << 20)))
+    }
+
+    fn batch(after: i64, numbers: std::ops::RangeInclusive<i64>) -> Batch {
+        let until = offset(*numbers.end());
+        Batch { after: offset(after), events: numbers.map(|number| event(number, 1)).collect(), until }
+    }
+
+    #[test]
+    fn nobody_joins_before_the_log_was_read() {
+        let hub = Hub::new(0);
+        let outbox = Arc::new(Outbox::new(1, 1));
+        assert_eq!(hub.head(), None);
+        assert!(hub.join(&Topic::Table(1), hub.subscriber_id(), &outbox).is_none());
+        assert!(hub.recent(&Topic::Table(1), Offset::ZERO, PageLimits { events: 1, bytes: 1 }).is_none());
+        assert_eq!(hub.channels(), 0);
+    }
+
+    #[test]
+    fn whoever_joins_between_announcing_and_serving_knows_what_was_announced() {
+        let (hub, outbox) = started();
+        let events = hub.announce(batch(10, 11..=12));
+        let id = hub.subscriber_id();
+        let position = hub.join(&Topic::Table(1), id, &outbox).expect("started");
+        assert_eq!(position.begun, offset(12));
+        assert_eq!(hub.head(), Some(offset(10)));
+        assert_eq!(events.iter().map(|event| hub.serve(event)).sum::<usize>(), 2);
+        hub.settle(offset(12));
+        assert_eq!(hub.head(), Some(offset(12)));
+    }
+
+    #[test]
+    fn a_topic_lives_as_long_as_somebody_listens() {
+        let (hub, outbox) = started();
+        let (one, two) = (hub.subscriber_id(), hub.subscriber_id());
+        hub.join(&Topic::Table(1), one, &outbox);
+        hub.join(&Topic::Table(1), two, &outbox);
+        assert_eq!(hub.channels(), 1);
+        assert_eq!(hub.publish(batch(10, 11..=11)), 2);
+        hub.leave(&Topic::Table(1), one);
+        hub.leave(&Topic::Table(1), one);
+        assert_eq!(hub.publish(batch(11, 12..=12)), 1);
+        hub.leave(&Topic::Table(1), two);
+        assert_eq!(hub.channels(), 0);
+    }
+
+    #[test]
+    fn a_break_reaches_everybody_and_moves_the_head() {
+        let (hub, outbox) = started();
+        hub.join(&Topic::Table(1), hub.subscriber_id(), &outbox);
+        let gap = Gap { reason: GapReason::Ahead, from: offset(11), to: offset(5) };
+        hub.publish_break(gap);
+        assert_eq!(hub.head(), Some(offset(5)));
+        assert!(matches!(outbox.pop().map(|it| it.item), Some(Item::Break(it)) if it.gap == gap && it.epoch == 1));
+    }
+
+    #[test]
+    fn connections_are_told_once_and_counted_while_they_live() {
+        let hub = Arc::new(Hub::new(0));
+        let outbox = Arc::new(Outbox::new(1, 1));
+        let attachment = hub.attach(&outbox);
+        assert_eq!(hub.connections(), 1);
+        hub.set_database(true);
+        hub.set_database(true);
+        assert!(matches!(outbox.pop_note(), Some(Note::Database { up: true })));
+        assert!(outbox.pop_note().is_none());
+        drop(attachment);
+        assert_eq!(hub.connections(), 0);
+    }
 }

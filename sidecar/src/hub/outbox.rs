@@ -160,3 +160,52 @@ impl Delivery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hub::{number, tests::event},
+        model::Offset,
+    };
+
+    fn delivery(number_of: i64) -> Delivery {
+        let mut events = number(Offset::ZERO, vec![event(number_of, 1)]);
+        Delivery { subscriber: SubscriberId(1), item: Item::Event(events.remove(0)) }
+    }
+
+    #[test]
+    fn an_overflow_empties_the_queue_and_refuses_until_it_is_seen() {
+        let outbox = Outbox::new(2, 1_000_000);
+        assert!(outbox.push(delivery(1)));
+        assert!(outbox.push(delivery(2)));
+        assert!(!outbox.push(delivery(3)));
+        assert!(outbox.pop().is_none());
+        assert!(!outbox.push(delivery(4)));
+        assert!(!outbox.is_empty());
+        assert!(outbox.take_overflow());
+        assert!(!outbox.take_overflow());
+        assert!(outbox.push(delivery(5)));
+        assert_eq!(outbox.queued().0, 1);
+    }
+
+    #[test]
+    fn bytes_are_bounded_but_one_delivery_always_fits() {
+        let outbox = Outbox::new(100, 10);
+        assert!(outbox.push(delivery(1)));
+        assert!(outbox.pop().is_some());
+        assert_eq!(outbox.queued(), (0, 0));
+        assert!(outbox.push(delivery(2)));
+        assert!(!outbox.push(delivery(3)));
+    }
+
+    #[test]
+    fn news_come_whatever_happens_to_the_queue() {
+        let outbox = Outbox::new(1, 1_000_000);
+        outbox.note(Note::Database { up: true });
+        outbox.push(delivery(1));
+        outbox.push(delivery(2));
+        assert!(matches!(outbox.pop_note(), Some(Note::Database { up: true })));
+        assert!(outbox.pop_note().is_none());
+    }
+}

@@ -114,3 +114,65 @@ impl Recent {
         self.events.binary_search_by_key(&cursor, |event| event.event().offset).ok().map(|index| index + 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{number, tests::event};
+
+    const LIMITS: PageLimits = PageLimits { events: 2, bytes: 1_000_000 };
+
+    fn offset(number: i64) -> Offset {
+        Offset::new(number).expect("small")
+    }
+
+    /// Keeps the newest four events: 11 to 16 were published after 10, table 1 and 2 in turn.
+    fn recent() -> Recent {
+        let events =
+            number(offset(10), (11..=16).map(|number| event(number, u32::from(number % 2 == 0) + 1)).collect());
+        let mut recent = Recent::new(events[0].size_bytes() * 4);
+        recent.restart(offset(10));
+        recent.extend(&events, offset(16));
+        recent
+    }
+
+    fn check(after: i64, table: u32, expected: Option<(&[i64], i64, bool)>) {
+        let page = recent().page(&Topic::Table(table), offset(after), LIMITS);
+        let page = page.map(|page| {
+            let offsets: Vec<i64> = page.events.iter().map(|it| it.event().offset.get()).collect();
+            (offsets, page.until.get(), page.caught_up)
+        });
+        assert_eq!(page, expected.map(|(offsets, until, caught_up)| (offsets.to_vec(), until, caught_up)));
+    }
+
+    #[test]
+    fn a_page_has_the_events_of_its_topic_after_the_cursor() {
+        check(13, 1, Some((&[15], 16, true)));
+        check(14, 2, Some((&[16], 16, true)));
+        check(16, 2, Some((&[], 16, true)));
+    }
+
+    #[test]
+    fn a_full_page_ends_before_the_event_that_does_not_fit() {
+        check(12, 1, Some((&[13, 15], 16, true)));
+        let page = recent().page(&Topic::Table(1), offset(12), PageLimits { events: 1, bytes: 1 }).expect("known");
+        assert_eq!((page.events.len(), page.until, page.caught_up), (1, offset(14), false));
+    }
+
+    #[test]
+    fn memory_answers_only_for_cursors_that_it_knows() {
+        check(11, 1, None);
+        check(10, 1, None);
+        check(17, 1, None);
+        check(12, 2, Some((&[14, 16], 16, true)));
+    }
+
+    #[test]
+    fn a_hole_leaves_nothing_behind() {
+        let mut recent = recent();
+        assert_eq!(recent.begin_epoch(offset(100)), 1);
+        assert!(recent.page(&Topic::Table(1), offset(16), LIMITS).is_none());
+        assert!(recent.page(&Topic::Table(1), offset(100), LIMITS).is_some());
+        assert_eq!(recent.bytes(), 0);
+    }
+}

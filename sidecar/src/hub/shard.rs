@@ -25,7 +25,8 @@ pub(super) struct Shards {
     topics: AtomicUsize,
 }
 
-type Topics = HashMap<Topic, HashMap<SubscriberId, Arc<Outbox>>>;
+type Topics = HashMap<Topic, Subscribers>;
+type Subscribers = HashMap<SubscriberId, Arc<Outbox>>;
 
 impl Default for Shards {
     fn default() -> Self {
@@ -62,13 +63,13 @@ impl Shards {
     /// Pushes to every queue of the topic, and gives how many took it.
     pub(super) fn publish(&self, topic: &Topic, event: &Arc<Published>) -> usize {
         let topics = self.shard(topic).lock();
-        let Some(subscribers) = topics.get(topic) else {
-            return 0;
-        };
-        let push = |(&subscriber, outbox): (&SubscriberId, &Arc<Outbox>)| {
-            outbox.push(Delivery { subscriber, item: Item::Event(Arc::clone(event)) })
-        };
-        subscribers.iter().map(push).filter(|&took| took).count()
+        topics.get(topic).map_or(0, |subscribers| push(subscribers, event))
+    }
+
+    /// As [`Shards::publish`], to everybody who listens to anything.
+    pub(super) fn publish_to_all(&self, event: &Arc<Published>) -> usize {
+        let push_to_shard = |shard: &Mutex<Topics>| shard.lock().values().map(|it| push(it, event)).sum::<usize>();
+        self.shards.iter().map(push_to_shard).sum()
     }
 
     pub(super) fn publish_break(&self, it: Break) {
@@ -88,4 +89,11 @@ impl Shards {
         // The remainder is below SHARDS, so it fits.
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or_default()]
     }
+}
+
+fn push(subscribers: &Subscribers, event: &Arc<Published>) -> usize {
+    let push = |(&subscriber, outbox): (&SubscriberId, &Arc<Outbox>)| {
+        outbox.push(Delivery { subscriber, item: Item::Event(Arc::clone(event)) })
+    };
+    subscribers.iter().map(push).filter(|&took| took).count()
 }
