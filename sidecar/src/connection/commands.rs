@@ -5,21 +5,22 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{
     Connection, Incoming, Services,
     feed::Feed,
+    refusals::{auth_error, grant_error, publish_error},
     subscriptions::{Subscription, Wish, form},
 };
 use crate::{
-    auth::{AuthError, GrantError},
+    auth::GrantError,
     error::{CloseReason, Code, CommandError},
     hub::{Page, SubscriberId},
-    model::{Channel, Grant, Identity, Offset, Refusal},
+    model::{Channel, ChannelName, Grant, Identity, Offset},
     postgres::{
         authorize::Question,
-        publish::{PublishError, Published, publish_as},
+        publish::{Published, publish_as},
     },
     protocol::{Address, Command, Notice, Publish, Reference, Since, Subscribe, Token},
     replay::PAGE,
@@ -170,7 +171,7 @@ impl Connection {
         }));
     }
 
-    fn check_publish(&self, request: &Publish) -> Result<crate::model::ChannelName, CommandError> {
+    fn check_publish(&self, request: &Publish) -> Result<ChannelName, CommandError> {
         let Channel::Messages(channel) = Channel::parse(&request.channel)? else {
             let text = "nobody publishes to a table channel: change the table instead";
             return Err(CommandError::new(Code::InvalidChannel, text));
@@ -375,57 +376,4 @@ async fn new_identity(
         verdicts.push((subscriber, services.authorizer.grant(&identity, &channel).await));
     }
     Ok(NewIdentity { identity, verdicts })
-}
-
-fn auth_error(services: &Services, error: &AuthError) -> CommandError {
-    services.metrics.auth_failures.inc(error.label());
-    let code = if *error == AuthError::Expired { Code::TokenExpired } else { Code::Unauthorized };
-    CommandError::new(code, error.to_string())
-}
-
-fn grant_error(error: &GrantError) -> CommandError {
-    match error {
-        // A table that is enabled and granted, but has policies: its owner has to know why, and it is no secret that
-        // the table is there, because the role may select from it.
-        GrantError::Refused(Refusal::Policies) => CommandError::new(
-            Code::Unauthorized,
-            "the table has row level security that decides for your role: not available in this version",
-        ),
-        GrantError::Refused(refusal) => {
-            debug!(?refusal, "subscription refused");
-            CommandError::no_such_channel()
-        }
-        GrantError::Unavailable(error) => {
-            warn!(error = error.chain(), "a subscription could not be judged");
-            CommandError::unavailable()
-        }
-    }
-}
-
-fn publish_error(error: &PublishError) -> CommandError {
-    let (code, text) = match error {
-        PublishError::Forbidden => {
-            (Code::Unauthorized, "no such channel, or your role may not publish on it: check its name and policies")
-        }
-        PublishError::BadName => {
-            (Code::InvalidMessage, "the channel or event name is not accepted: an event name has 1 to 255 bytes")
-        }
-        PublishError::BadPayload => {
-            (Code::InvalidMessage, "the payload cannot be stored: Postgres accepts neither \\u0000 nor lone surrogates")
-        }
-        PublishError::TooLarge => (
-            Code::PayloadTooLarge,
-            "the payload is larger than an event may be: send a reference instead of the content",
-        ),
-        PublishError::BadId => (Code::InvalidMessage, "message_id names another message: make a new uuid for each"),
-        PublishError::Failed(cause) => {
-            warn!(error = cause.chain(), "a policy or trigger failed: message not published");
-            (Code::InternalError, "a policy or trigger on realtime.messages failed: ask the owner of the database")
-        }
-        PublishError::Unavailable(cause) => {
-            warn!(error = cause.chain(), "a message could not be published");
-            return CommandError::unavailable();
-        }
-    };
-    CommandError::new(code, text)
 }

@@ -11,6 +11,7 @@ mod deliver;
 mod feed;
 mod flow;
 mod notes;
+mod refusals;
 mod socket;
 mod subscriptions;
 

@@ -1,0 +1,64 @@
+//! What clients are told when a command is refused: enough to mend it, nothing that a stranger may not know.
+
+use tracing::{debug, warn};
+
+use super::Services;
+use crate::{
+    auth::{AuthError, GrantError},
+    error::{Code, CommandError},
+    model::Refusal,
+    postgres::publish::PublishError,
+};
+
+pub(super) fn auth_error(services: &Services, error: &AuthError) -> CommandError {
+    services.metrics.auth_failures.inc(error.label());
+    let code = if *error == AuthError::Expired { Code::TokenExpired } else { Code::Unauthorized };
+    CommandError::new(code, error.to_string())
+}
+
+pub(super) fn grant_error(error: &GrantError) -> CommandError {
+    match error {
+        // A table that is enabled and granted, but has policies: its owner has to know why, and it is no secret that
+        // the table is there, because the role may select from it.
+        GrantError::Refused(Refusal::Policies) => CommandError::new(
+            Code::Unauthorized,
+            "the table has row level security that decides for your role: not available in this version",
+        ),
+        GrantError::Refused(refusal) => {
+            debug!(?refusal, "subscription refused");
+            CommandError::no_such_channel()
+        }
+        GrantError::Unavailable(error) => {
+            warn!(error = error.chain(), "a subscription could not be judged");
+            CommandError::unavailable()
+        }
+    }
+}
+
+pub(super) fn publish_error(error: &PublishError) -> CommandError {
+    let (code, text) = match error {
+        PublishError::Forbidden => {
+            (Code::Unauthorized, "no such channel, or your role may not publish on it: check its name and policies")
+        }
+        PublishError::BadName => {
+            (Code::InvalidMessage, "the channel or event name is not accepted: an event name has 1 to 255 bytes")
+        }
+        PublishError::BadPayload => {
+            (Code::InvalidMessage, "the payload cannot be stored: Postgres accepts neither \\u0000 nor lone surrogates")
+        }
+        PublishError::TooLarge => (
+            Code::PayloadTooLarge,
+            "the payload is larger than an event may be: send a reference instead of the content",
+        ),
+        PublishError::BadId => (Code::InvalidMessage, "message_id names another message: make a new uuid for each"),
+        PublishError::Failed(cause) => {
+            warn!(error = cause.chain(), "a policy or trigger failed: message not published");
+            (Code::InternalError, "a policy or trigger on realtime.messages failed: ask the owner of the database")
+        }
+        PublishError::Unavailable(cause) => {
+            warn!(error = cause.chain(), "a message could not be published");
+            return CommandError::unavailable();
+        }
+    };
+    CommandError::new(code, text)
+}
