@@ -69,6 +69,8 @@ async fn a_full_log_leaves_a_gap_on_every_channel() {
         }
     }
     gaps.sort_unstable();
+    // Whoever ticks between two of the writes leaves a mark for each.
+    gaps.dedup();
     assert_eq!(gaps, ["room:1", "table:t"]);
 }
 

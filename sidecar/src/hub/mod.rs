@@ -326,6 +326,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_is_for_all_reaches_every_topic_once() {
+        let (hub, outbox) = started();
+        let room = Topic::Channel(crate::model::ChannelName::parse("room:1").expect("a name"));
+        for topic in [Topic::Table(1), Topic::Table(2), room.clone()] {
+            hub.join(&topic, hub.subscriber_id(), &outbox);
+        }
+        let lost = Event { kind: EventKind::Unjudged([].into()), ..event(11, 1) };
+        assert_eq!(hub.publish(Batch { after: offset(10), events: vec![lost], until: offset(11) }), 3);
+        let page = hub.recent(&room, offset(10), PageLimits { events: 9, bytes: 9 }).expect("in memory");
+        assert_eq!(page.events.len(), 1, "those who resume get it too");
+    }
+
+    #[test]
     fn a_break_reaches_everybody_and_moves_the_head() {
         let (hub, outbox) = started();
         hub.join(&Topic::Table(1), hub.subscriber_id(), &outbox);

@@ -26,7 +26,8 @@ pub enum EventKind {
     Truncate(Arc<[Relation]>),
     /// A message was published.
     Message(Message),
-    /// Row changes of these relations happened here that are not in the log.
+    /// Events happened here that are not in the log: row changes of these relations; or, when there is none, anything
+    /// on any channel.
     Unjudged(Arc<[Relation]>),
     /// Nothing that anybody may see; it only takes its place in the order.
     Nothing,
@@ -160,7 +161,13 @@ impl GapReason {
 }
 
 impl Event {
-    /// The relations that the event belongs to; none for a message.
+    /// Whether it concerns everybody who listens, to tables and messages alike.
+    #[must_use]
+    pub fn is_for_all(&self) -> bool {
+        matches!(&self.kind, EventKind::Unjudged(relations) if relations.is_empty())
+    }
+
+    /// The relations that the event belongs to; none for a message or for what concerns everybody.
     #[must_use]
     pub fn relations(&self) -> &[Relation] {
         match &self.kind {

@@ -52,6 +52,10 @@ impl Topic {
     /// Whether the event belongs to it.
     #[must_use]
     pub fn has(&self, event: &Event) -> bool {
+        event.is_for_all() || self.names(event)
+    }
+
+    fn names(&self, event: &Event) -> bool {
         match self {
             Self::Table(oid) => event.relations().iter().any(|relation| relation.oid == *oid),
             Self::Channel(name) => matches!(&event.kind, EventKind::Message(message) if message.channel == *name),
@@ -60,7 +64,7 @@ impl Topic {
 }
 
 impl Event {
-    /// Calls `serve` for every topic that the event belongs to.
+    /// Calls `serve` for every topic that the event names. One that [is for all](Event::is_for_all) names none.
     pub fn for_each_topic(&self, mut serve: impl FnMut(Topic)) {
         if let EventKind::Message(message) = &self.kind {
             serve(Topic::Channel(message.channel.clone()));

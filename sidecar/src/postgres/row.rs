@@ -58,7 +58,7 @@ impl EventReader {
             b'U' => EventKind::Row(self.change(row, Op::Update)?),
             b'D' => EventKind::Row(self.change(row, Op::Delete)?),
             b'T' => EventKind::Truncate(self.relations(row)?),
-            b'G' => EventKind::Unjudged(self.relations(row)?),
+            b'G' => EventKind::Unjudged(self.lost(row)?),
             b'M' => message(row)?,
             b'C' => EventKind::Nothing,
             // An operation of a later contract cannot be delivered, and must not be skipped.
@@ -75,6 +75,14 @@ impl EventReader {
             old_record: text(row, column::OLD_RECORD)?,
             oversize: row.try_get::<_, Option<bool>>(column::OVERSIZE)?.unwrap_or_default(),
         })
+    }
+
+    /// What a gap mark is about. At the log's cap one mark stands for changes of any table and for any message.
+    fn lost(&mut self, row: &Row) -> Result<Arc<[Relation]>, ReadError> {
+        match row.try_get::<_, Option<Vec<u32>>>(column::RELATIONS)? {
+            Some(_) => self.relations(row),
+            None => Ok([].into()),
+        }
     }
 
     fn relations(&mut self, row: &Row) -> Result<Arc<[Relation]>, ReadError> {

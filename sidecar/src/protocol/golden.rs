@@ -167,7 +167,8 @@ fn told(name: &str, dialect: DialectId) -> String {
     dialect.dialect().codec().encode(&notice).unwrap_or_else(|| "-".to_owned())
 }
 
-/// `<event> [column,column…]`, with a `#` behind a column whose numbers are to be strings.
+/// `<event> [to column,column…]`, with a `#` behind a column whose numbers are to be strings; `to messages` is what those
+/// get who listen to messages.
 fn happened(step: &str, dialect: DialectId) -> String {
     let (name, columns) = step.split_once(" to ").unwrap_or((step, "id,name,n,secret"));
     let event = Published::new(event(name), offset(16));
@@ -176,6 +177,7 @@ fn happened(step: &str, dialect: DialectId) -> String {
     let columns = Columns::new(names).with_quoted(|name| quoted.contains(&name));
     let form = match event.event().kind {
         EventKind::Message(_) => Form::Message,
+        EventKind::Unjudged(_) if columns.contains("messages") => Form::Message,
         _ => Form::Table { relation: RELATION, columns },
     };
     let address = Address { id: "mine".into(), channel: "table:orders".into() };
@@ -191,8 +193,10 @@ fn event(name: &str) -> Event {
         "update" => row(Op::Update, Some(NEW), Some(OLD), false),
         "delete" => row(Op::Delete, None, Some(OLD), false),
         "oversize update" => row(Op::Update, Some(r#"{"id":1}"#), Some(r#"{"id":1}"#), true),
-        "truncate" => EventKind::Truncate(relations()),
+        "truncate" => EventKind::Truncate([relations()[1].clone()].into()),
+        "truncate of a partition" => EventKind::Truncate(relations()),
         "gap mark" => EventKind::Unjudged(relations()),
+        "gap mark for all" => EventKind::Unjudged([].into()),
         "nothing" => EventKind::Nothing,
         "message" => message(Some(r#"{"text": "hi", "n": 1.50}"#), Some("ann")),
         "message of the system" => message(Some("null"), None),

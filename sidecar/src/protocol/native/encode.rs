@@ -14,10 +14,12 @@ pub(super) fn event(event: &Event, form: &Form) -> Option<Body> {
         (EventKind::Row(change), Form::Table { relation, columns }) => {
             row_payload(event, change, *relation, row::visible(change, columns)?)
         }
-        (EventKind::Truncate(relations), Form::Table { relation, .. }) => {
-            truncate_payload(event, find(relations, *relation)?)
-        }
-        (EventKind::Unjudged(_), Form::Table { .. }) => return Some(gap(event.offset)),
+        (EventKind::Truncate(relations), Form::Table { relation, .. }) => match relations.first() {
+            Some(table) if table.oid == *relation => truncate_payload(event, table),
+            // One partition was emptied: which rows of the whole those were, nobody can say.
+            _ => return Some(gap(event.offset)),
+        },
+        (EventKind::Unjudged(_), _) => return Some(gap(event.offset)),
         (EventKind::Message(it), Form::Message) => message::payload(event, it),
         _ => return None,
     };

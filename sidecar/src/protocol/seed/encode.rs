@@ -7,13 +7,15 @@ use crate::{
 
 const BROADCAST: &str = r#"{"type":"broadcast""#;
 
-/// Encodes an event, or gives `None` when there is nothing to send: the seed has no word for gaps.
+/// Encodes an event, or gives `None` when there is nothing to send: the seed has no word for gaps, nor for rows that go
+/// because one partition of their table was emptied.
 pub(super) fn event(event: &Event, form: &Form) -> Option<Body> {
     let payload = match (&event.kind, form) {
         (EventKind::Row(change), Form::Table { relation, columns }) => {
             row_payload(change, *relation, row::visible(change, columns)?)
         }
         (EventKind::Truncate(relations), Form::Table { relation, .. }) => {
+            relations.first().filter(|table| table.oid == *relation)?;
             close(start(Op::Truncate, relations, *relation))
         }
         (EventKind::Message(it), Form::Message) => message::payload(event, it),
