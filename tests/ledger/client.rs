@@ -50,9 +50,7 @@ struct Subscription {
 impl Client {
     /// A client of everything after `cursor`, a subscription for each table and channel.
     pub(crate) fn new(name: &str, desk: Desk, address: SocketAddr, random: Random, cursor: i64) -> Self {
-        let tables = Table::ALL.map(|table| (format!("table:{}", table.name()), Scope::Table(table)));
-        let channels = CHANNELS.iter().enumerate().map(|(place, name)| ((*name).to_owned(), Scope::Channel(place)));
-        let subscriptions = tables.into_iter().chain(channels).map(|(channel, scope)| {
+        let subscriptions = channels().map(|(channel, scope)| {
             let stream = Stream::new(format!("{name} {channel}"), scope);
             (channel, Subscription { cursor, stream, acknowledged: false, owes_gap: false })
         });
@@ -185,6 +183,13 @@ impl Client {
             None => subscription.stream.take_strange(offset, &frame.to_string()),
         }
     }
+}
+
+/// Every channel of this test, with what must come over it.
+pub(crate) fn channels() -> impl Iterator<Item = (String, Scope)> {
+    let tables = Table::ALL.map(|table| (format!("table:{}", table.name()), Scope::Table(table)));
+    let channels = CHANNELS.iter().enumerate().map(|(place, name)| ((*name).to_owned(), Scope::Channel(place)));
+    tables.into_iter().chain(channels)
 }
 
 /// The subscription that a frame belongs to.

@@ -8,6 +8,7 @@
 mod action;
 mod book;
 mod client;
+mod count;
 mod database;
 mod event;
 mod fault;
@@ -18,6 +19,7 @@ mod reader;
 mod recompute;
 mod run;
 mod sabotage;
+mod seed;
 mod stream;
 mod trouble;
 mod verdict;

@@ -12,16 +12,16 @@ use xtask::build::{self, Profile};
 use xtask::cluster::{Cluster, Options, Tree};
 use xtask::postgres::Version;
 
-use crate::book::{Book, Truth, Write};
+use crate::book::{Book, Truth};
 use crate::client::Client;
-use crate::database::{self, Address, Table};
-use crate::event::Row;
+use crate::count::Found;
+use crate::database::{self, Address};
 use crate::fault::{Faults, Machines};
 use crate::memory::Memory;
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::reader::{Desk, Habits, Reader};
-use crate::recompute;
+use crate::seed::{SeedClient, Segment};
 use crate::stream::Stream;
 use crate::verdict::Verdict;
 use crate::writer::Writer;
@@ -50,6 +50,7 @@ struct Run {
     stop: Arc<AtomicBool>,
     writers: Vec<JoinHandle<()>>,
     readers: Vec<JoinHandle<Vec<Stream>>>,
+    seed: Option<JoinHandle<Vec<Segment>>>,
 }
 
 impl Run {
@@ -68,7 +69,8 @@ impl Run {
         let stop = Arc::new(AtomicBool::new(false));
         let sidecar = (plan.clients > 0).then(|| start_sidecar(&desk.address));
         let machines = Machines { cluster, sidecar };
-        let mut run = Self { plan, machines, random: random.fork(), desk, stop, writers: vec![], readers: vec![] };
+        let mut run =
+            Self { plan, machines, random: random.fork(), desk, stop, writers: vec![], readers: vec![], seed: None };
         run.start_readers(oldest);
         run.start_clients(oldest);
         run.start_writers();
@@ -94,6 +96,7 @@ impl Run {
             client.sleeps = self.plan.retention.is_some() && number == 1;
             self.readers.push(tokio::spawn(client.run()));
         }
+        self.seed = Some(tokio::spawn(SeedClient::new(self.desk.clone(), address, self.random.fork()).run()));
     }
 
     fn start_writers(&mut self) {
@@ -123,8 +126,13 @@ impl Run {
         let session = self.desk.address.connect_patiently("postgres").await;
         let truth = rest(&session.client, &self.desk).await;
         let streams = all(self.readers.drain(..)).await;
+        let segments = match self.seed {
+            Some(client) => client.await.unwrap(),
+            None => Vec::new(),
+        };
         println!("faults {}, resumed {}", faults.unwrap(), self.desk.resumed.load(Ordering::Relaxed));
-        let verdict = count(&session.client, &self.plan, &self.desk, &truth, streams).await;
+        let found = Found { truth, streams, segments };
+        let verdict = found.count(&session.client, &self.plan, &self.desk).await;
         drop(machines);
         verdict
     }
@@ -164,88 +172,4 @@ async fn all(readers: impl Iterator<Item = JoinHandle<Vec<Stream>>>) -> Vec<Stre
         streams.extend(timeout(CATCH_UP_MAX, reader).await.expect("a reader did not catch up").unwrap());
     }
     streams
-}
-
-async fn count(
-    client: &tokio_postgres::Client,
-    plan: &Plan,
-    desk: &Desk,
-    truth: &Truth,
-    mut streams: Vec<Stream>,
-) -> Verdict {
-    let gaps_allowed = plan.retention.is_some();
-    if !gaps_allowed {
-        streams.push(read_again(desk, client).await);
-    }
-    let mut verdict = Verdict::default();
-    for stream in &streams {
-        println!("{}: {} events, gaps {:?}", stream.name, stream.steps.len(), reasons(stream));
-        verdict.judge(stream, truth, gaps_allowed);
-    }
-    verdict.judge_gaps(&streams, truth);
-    verdict.two_values.add_all(desk.memory.doubles());
-    verdict.failed_user_writes.add_all(desk.book.failures());
-    verdict.contradictions.add_all(truth.contradictions.iter().cloned());
-    verdict.wrong_fold.add_all(compare_folds(client, &streams).await);
-    verdict.wrong_order.add_all(differences(client).await);
-    println!("transactions {:?}, taken back {}", truth.outcomes, truth.taken_back);
-    println!("ordinary errors {:?}", desk.book.expected());
-    println!("committed events {}", truth.made_by.len());
-    verdict.print();
-    if plan.sabotage.is_none() {
-        verdict.print_evidence();
-    }
-    verdict
-}
-
-/// Why a subscriber had gaps.
-fn reasons(stream: &Stream) -> Vec<&str> {
-    stream.gaps.iter().map(|gap| gap.reason.as_str()).collect()
-}
-
-/// The final log, read once more from its beginning: what was delivered must be what it says.
-async fn read_again(desk: &Desk, client: &tokio_postgres::Client) -> Stream {
-    let oldest: i64 = client.query_one("select oldest from realtime.status()", &[]).await.unwrap().get(0);
-    Reader::new("the final log", desk.clone(), Habits::default(), Random::new(0), oldest).run().await
-}
-
-async fn compare_folds(client: &tokio_postgres::Client, streams: &[Stream]) -> Vec<String> {
-    let mut faults = Vec::new();
-    for table in Table::ALL {
-        let there = rows_of(client, table).await;
-        let whole = streams.iter().filter(|stream| stream.is_whole());
-        for stream in whole.filter(|stream| stream.scope.has(Write::Truncate(table))) {
-            let folded = stream.folded(table);
-            if folded != there {
-                let (got, have) = (folded.len(), there.len());
-                let first = folded.iter().zip(&there).find(|(one, other)| one != other);
-                faults.push(format!("{}: {table:?} folds to {got} rows, has {have}; {first:?}", stream.name));
-            }
-        }
-    }
-    faults
-}
-
-async fn rows_of(client: &tokio_postgres::Client, table: Table) -> Vec<Row> {
-    let text = format!("select row_to_json(t)::text from {} t order by {}", table.name(), table.key().join(", "));
-    let rows = client.query(&text, &[]).await.unwrap();
-    rows.iter().map(|row| serde_json::from_str(row.get(0)).unwrap()).collect()
-}
-
-/// What the log's own tables say against themselves.
-async fn differences(client: &tokio_postgres::Client) -> Vec<String> {
-    client.batch_execute("set enable_seqscan = off; set jit = off; set timezone = 'UTC'").await.unwrap();
-    let mut faults = Vec::new();
-    for (what, text) in [("order", recompute::DIFFERENCES), ("chain", recompute::CHAIN), ("left", recompute::LEFT)] {
-        let rows = client.simple_query(text).await.unwrap();
-        faults.extend(rows.into_iter().filter_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => Some(format!("{what}: {}", line(&row))),
-            _ => None,
-        }));
-    }
-    faults
-}
-
-fn line(row: &tokio_postgres::SimpleQueryRow) -> String {
-    (0..row.len()).map(|column| row.get(column).unwrap_or("null")).collect::<Vec<_>>().join(" ")
 }

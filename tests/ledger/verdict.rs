@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::book::{Transaction, Truth, Write, txn_of};
+use crate::seed::Segment;
 use crate::stream::{Scope, Step, Stream};
 
 /// How much evidence of one kind is shown.
@@ -209,6 +210,24 @@ impl Verdict {
             self.silent_gap
                 .add_all((!missing.is_empty()).then(|| format!("{}: {} events", stream.name, missing.len())));
             self.lost.add_all(missing.iter().map(|write| format!("{}: {write:?}", stream.name)));
+        }
+    }
+
+    /// Judges what came over single connections: each is an uninterrupted part of what the whole log has.
+    pub(crate) fn judge_segments(&mut self, segments: &[Segment], whole: &Stream) {
+        for segment in segments {
+            self.invented.add_all(segment.strange.iter().cloned());
+            let log = whole.steps.iter().map(|step| step.write).filter(|write| segment.scope.has(*write));
+            let log: Vec<_> = log.collect();
+            let Some(first) = segment.writes.iter().position(|write| !matches!(write, Write::Truncate(_))) else {
+                continue;
+            };
+            let place = log.iter().position(|write| *write == segment.writes[first]);
+            let start = place.and_then(|place| place.checked_sub(first));
+            if start.is_none_or(|start| !log[start..].starts_with(&segment.writes)) {
+                let (channel, count) = (&segment.channel, segment.writes.len());
+                self.lost.add(format!("seed client: {count} events of {channel} from {place:?} are not as in the log"));
+            }
         }
     }
 
