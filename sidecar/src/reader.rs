@@ -1,7 +1,7 @@
 //! The one reader of the log: wakes up, reads on from its cursor, hands batches to the hub.
 //!
 //! A bell only says "look now": losing one costs at most the poll interval. Without a worker in the database the reader
-//! also ticks, fast while there is traffic. What cannot be read is asked for again, for ever, and never skipped.
+//! does its work: it ticks, fast while there is traffic, and keeps house. Several sidecars may do so at once. What cannot be read is asked for again, for ever, and never skipped.
 
 use std::{
     sync::Arc,
@@ -30,6 +30,8 @@ const BYTES_MAX: usize = 1 << 20;
 const STATUS_EVERY: Duration = Duration::from_secs(2);
 /// A worker whose oldest event has waited for longer is not getting on.
 const WORKER_LAG_MS_MAX: f64 = 1000.0;
+/// How often retention is seen to where no worker does it.
+const HOUSE_EVERY: Duration = Duration::from_secs(10);
 /// After an event it is expected for this long that more come.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 
@@ -43,6 +45,7 @@ pub struct Reader {
     backoff: Backoff,
     cursor: Option<Offset>,
     busy_until: Instant,
+    house_at: Instant,
 }
 
 /// Why a session ended.
@@ -71,7 +74,8 @@ impl Reader {
         timing: Timing,
         backoff: Backoff,
     ) -> Self {
-        Self { database, hub, bell, metrics, timing, backoff, cursor: None, busy_until: Instant::now() }
+        let now = Instant::now();
+        Self { database, hub, bell, metrics, timing, backoff, cursor: None, busy_until: now, house_at: now }
     }
 
     /// Reads until `stop` fires.
@@ -135,7 +139,7 @@ impl Reader {
         let mut status_at = Instant::now() + STATUS_EVERY;
         loop {
             if !has_worker {
-                self.tick(client).await?;
+                self.work(client).await?;
             }
             self.read_all(client).await?;
             self.backoff.reset();
@@ -158,6 +162,22 @@ impl Reader {
         self.metrics.database_up.set(1);
         self.metrics.caught_up.set(1);
         self.hub.set_database(true);
+    }
+
+    /// What the worker would do.
+    async fn work(&mut self, client: &Client) -> Result<(), Error> {
+        log::mark_lost(client).await?;
+        self.tick(client).await?;
+        if Instant::now() < self.house_at {
+            return Ok(());
+        }
+        self.house_at = Instant::now() + HOUSE_EVERY;
+        match log::keep_house(client).await {
+            // What the server refuses now it is asked for again; delivery does not wait for it.
+            Err(error) if error.sqlstate().is_some() => warn!(error = error.chain(), "retention could not be kept"),
+            kept => kept?,
+        }
+        Ok(())
     }
 
     async fn tick(&self, client: &Client) -> Result<(), Error> {

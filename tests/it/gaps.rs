@@ -84,7 +84,7 @@ async fn without_a_worker_retention_is_kept() {
         .start()
         .await;
     assert_eq!(stack.text("select mode from realtime.status()").await, "poll");
-    let start: i64 = stack.text("select head from realtime.status()").await.parse().unwrap();
+    let start: i64 = stack.text("select oldest from realtime.status()").await.parse().unwrap();
     let mut id = 0;
     eventually("the beginning of the log is given back", async || {
         id += 1;

@@ -10,8 +10,18 @@ use crate::{
 };
 
 /// What the sidecar calls.
-pub(super) const FUNCTIONS: [&str; 8] =
-    ["contract_version", "tick", "ring", "start_worker", "status", "read", "may_subscribe", "publish_as"];
+pub(super) const FUNCTIONS: [&str; 10] = [
+    "contract_version",
+    "tick",
+    "ring",
+    "mark_lost",
+    "keep_house",
+    "start_worker",
+    "status",
+    "read",
+    "may_subscribe",
+    "publish_as",
+];
 
 const SERVER: &str = "
     select current_setting('server_version_num')::int4,

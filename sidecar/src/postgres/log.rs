@@ -16,7 +16,7 @@ pub const CONTRACT_VERSIONS: std::ops::RangeInclusive<i32> = 1..=1;
 
 /// A large page takes milliseconds: what takes this long is stuck, or its line is dead.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// A tick after a transaction of ten million rows takes this long.
+/// A tick after a transaction of ten million rows takes this long; so may retention after a long pause.
 const TICK_DEADLINE: Duration = Duration::from_secs(60);
 
 const READ: &str = "select kind, \"offset\", until, reason, op, relations, schemas, tables, key, record, old_record, \
@@ -91,6 +91,24 @@ pub async fn contract_version(client: &Client) -> Result<i32, Error> {
 /// When there is no answer.
 pub async fn tick(client: &Client) -> Result<bool, Error> {
     Ok(!query_on(client, TICK_DEADLINE, "select tick_id from realtime.tick()", &[]).await?.is_empty())
+}
+
+/// Says in the log that events could not be written, where that happened. To be called before a tick, by who ticks.
+///
+/// # Errors
+///
+/// When there is no answer.
+pub async fn mark_lost(client: &Client) -> Result<(), Error> {
+    query_on(client, DEADLINE, "select realtime.mark_lost()", &[]).await.map(drop)
+}
+
+/// Keeps the retention of log and messages. To be called now and then, by who ticks.
+///
+/// # Errors
+///
+/// When there is no answer, or it could not be done.
+pub async fn keep_house(client: &Client) -> Result<(), Error> {
+    query_on(client, TICK_DEADLINE, "select realtime.keep_house()", &[]).await.map(drop)
 }
 
 /// Wakes every sidecar. To be called after a tick that had something.
