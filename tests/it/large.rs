@@ -64,7 +64,7 @@ async fn a_copy_of_100_000_rows_reaches_a_slow_reader_without_loss() {
     slow.subscribe("table:t").await;
     quick.subscribe("table:t").await;
     let before = resident_bytes(stack.sidecar.pid().unwrap());
-    proxy.set(Mode::Slow { bytes_per_second: 100_000 });
+    proxy.set(Mode::Slow { bytes_per_second: 200_000 });
     stack.exec("copy t (id) from program 'seq 100000'").await;
     // What the slow one cannot take now is replayed to it at its own pace.
     let slow = tokio::spawn(async move {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
@@ -37,7 +37,10 @@ pub struct Proxy {
 impl Proxy {
     /// Starts a proxy to an address, passing everything on.
     pub async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind(crate::port::free()).await.unwrap();
+        let socket = small_socket();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(crate::port::free()).unwrap();
+        let listener = socket.listen(1024).unwrap();
         let address = listener.local_addr().unwrap();
         let mode = watch::Sender::new(Mode::Pass);
         let acceptor = tokio::spawn(accept(listener, target, mode.subscribe())).abort_handle();
@@ -61,6 +64,14 @@ impl Drop for Proxy {
     }
 }
 
+/// Megabytes in the system's buffers would hide for a minute what the proxy does.
+fn small_socket() -> TcpSocket {
+    const BYTES: u32 = 64 * 1024;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(BYTES).unwrap();
+    socket
+}
+
 async fn accept(listener: TcpListener, target: SocketAddr, mode: watch::Receiver<Mode>) {
     // Ends its tasks when it is aborted.
     let mut connections = JoinSet::new();
@@ -77,7 +88,7 @@ async fn serve(client: TcpStream, target: SocketAddr, mut mode: watch::Receiver<
     if *mode.borrow_and_update() == Mode::Cut {
         return;
     }
-    let Ok(server) = TcpStream::connect(target).await else {
+    let Ok(server) = small_socket().connect(target).await else {
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));

@@ -53,7 +53,7 @@ impl Sidecar {
         let mut command = self.command(&[]);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let sidecar = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program().display()));
-        self.process = Some(Running { guard: guard(sidecar.id()), sidecar });
+        self.process = Some(Running { guard: guard(sidecar.id(), &self.log), sidecar });
     }
 
     /// Changes a setting for the next start.
@@ -197,12 +197,14 @@ fn tail(log: &str) -> String {
     log.lines().skip(skipped).map(|line| format!("{line:.400}\n")).collect()
 }
 
-/// A process that kills the sidecar when its own input closes, which the system does however we end.
-fn guard(pid: u32) -> Child {
-    const SCRIPT: &str =
-        r#"read -r _; case "$(cat "/proc/$1/comm" 2>/dev/null)" in realtime-sideca*) kill -s KILL "$1";; esac"#;
+/// A process that kills the sidecar and removes its log when its own input closes, which the system does however we end.
+fn guard(pid: u32, log: &Path) -> Child {
+    const SCRIPT: &str = r#"
+        read -r _
+        case "$(cat "/proc/$1/comm" 2>/dev/null)" in realtime-sideca*) kill -s KILL "$1";; esac
+        rm -f -- "$2""#;
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", SCRIPT, "sidecar-guard", &pid.to_string()]);
+    command.args(["-c", SCRIPT, "sidecar-guard", &pid.to_string()]).arg(log);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 

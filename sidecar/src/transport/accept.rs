@@ -5,6 +5,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -21,6 +22,9 @@ const REQUESTS_MAX: usize = 2048;
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// How long to wait when the system has no more files, so that others can close some.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// What the system may keep for a client that has not taken it. Linux wakes a writer when a third of its buffer is free:
+/// with the megabytes that it gives by itself, a client that reads slowly looks like one that does not read at all.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
 /// A bound address.
 pub struct Listener {
@@ -98,6 +102,12 @@ impl Listener {
     }
 }
 
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // Frames are small and want to be sent at once.
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES)
+}
+
 async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
@@ -106,8 +116,7 @@ async fn serve(
     tasks: Tasks,
     _permit: OwnedSemaphorePermit,
 ) {
-    // Frames are small and want to be sent at once.
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = prepare(&stream) {
         debug!(%error, "the socket is gone already");
         return;
     }
