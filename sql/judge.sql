@@ -10,6 +10,7 @@ comment on function realtime.know_identity(int, text, text) is 'Tells this sessi
 
 create function realtime.forget_identity(id int) returns void
   language c strict as 'MODULE_PATHNAME', 'forget_identity';
+comment on function realtime.forget_identity(int) is 'Takes away what know_identity() said of a number in this session.';
 
 create function realtime._judge(relation oid, layouts bigint[], flags int2[], olds bytea[], news bytea[], identities int[]) returns text[]
   language c strict as 'MODULE_PATHNAME', 'judge_images';
