@@ -18,7 +18,7 @@ create function realtime._policies_decide(role oid, relation oid) returns boolea
   language c strict stable as 'MODULE_PATHNAME', 'policies_decide';
 
 create function realtime.may_subscribe(role text, claims text, channel text, schema_name text, table_name text)
-  returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[])
+  returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[], whole boolean, shape bigint)
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -46,7 +46,7 @@ comment on function realtime.may_subscribe(text, text, text, text, text) is
   'Whether a role with these claims may subscribe to a channel, or to a table and which of its columns it may read. `reason` is for the log.';
 
 create function realtime._may_subscribe_table(role text, schema_name text, table_name text)
-  returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[])
+  returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[], whole boolean, shape bigint)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
@@ -70,6 +70,8 @@ begin
      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> all (hidden)
        and has_column_privilege(role, relation, a.attnum, 'SELECT');
     key := realtime._key_columns(relation);
+    whole := has_table_privilege(role, relation, 'SELECT');
+    shape := realtime._shape(relation);
     reason := case when columns is null then 'no_privilege'
                    when realtime._policies_decide((select r.oid from pg_roles r where r.rolname = role), relation) then 'policies'
                    else 'ok' end;

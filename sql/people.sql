@@ -28,7 +28,7 @@ comment on view realtime.sidecars is 'Sidecars connected to this database. Each 
 create function realtime.status(out mode text, out worker_pid int, out head bigint, out oldest bigint, out lag_ms float8,
                                 out log_bytes bigint, out retention interval, out sidecars int)
   language plpgsql security definer
-  set search_path = pg_catalog, pg_temp
+  set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   waiting timestamptz;

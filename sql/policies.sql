@@ -65,7 +65,7 @@ create trigger restore_policy after insert on realtime.saved_policies
 -- What has to be done now and then, by whoever ticks.
 create function realtime.keep_house() returns text
   language plpgsql security definer
-  set search_path = pg_catalog, pg_temp
+  set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 begin
   perform realtime.cleanup_messages();

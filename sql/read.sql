@@ -6,8 +6,31 @@
 
 -- One image as JSON text, made with the layout it was written by. Only for this file: bytes read under a wrong layout
 -- would kill the backend, so no user may ever pass bytes to it.
+-- Columns go by number and are called as they are today; one that is no more is left out. Grants are those of today and
+-- go by number too: by the names of then, a column renamed since would be shown under a grant that was another's.
 create function realtime._render(layout bigint, image bytea, key_only boolean) returns text
   language c strict as 'MODULE_PATHNAME', 'render';
+
+-- Which name stands for which column of a table today, as one number; NULL when the table is gone. A reader that keeps a
+-- grant by names compares it with the event's before it shows anything by it.
+create function realtime._shape(relation oid) returns bigint
+  language sql stable strict
+  set search_path = pg_catalog, pg_temp
+begin atomic
+  select hashtextextended(string_agg(a.attnum || ' ' || a.attname, chr(10) order by a.attnum), 0)
+    from pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped;
+end;
+
+-- The key's columns as they are called today; NULL when one of them is no more.
+create function realtime._key_today(relation oid, names text[], key text[]) returns text[]
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+begin atomic
+  select case when count(a.attname) = count(*) then array_agg(a.attname::text order by k.n) end
+    from unnest(key) with ordinality k(name, n)
+    left join pg_attribute a on a.attrelid = relation and a.attnum = array_position(names, k.name) and not a.attisdropped
+  having count(*) > 0;
+end;
 
 -- The rows of one tick behind an offset, in their order, run by run. Inlined into the statements that call it, so that
 -- their settings choose its plan: a nested loop over the ordered runs, which never sorts an image.
@@ -28,7 +51,7 @@ $$;
 
 create function realtime.read(after bigint, max_events int, max_bytes int, only_relation oid, only_channel text)
   returns table (kind "char", "offset" bigint, until bigint, reason text, op "char",
-                 relations oid[], schemas text[], tables text[], key text[], record text, old_record text, oversize boolean, at timestamptz,
+                 relations oid[], shapes bigint[], schemas text[], tables text[], key text[], record text, old_record text, oversize boolean, at timestamptz,
                  channel text, event text, payload text, message_id uuid, sender_type text, sender_id uuid, sender text)
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
@@ -36,11 +59,11 @@ create function realtime.read(after bigint, max_events int, max_bytes int, only_
   set enable_memoize = off set enable_material = off set plan_cache_mode = force_generic_plan set jit = off
   -- One event, one text, whatever the writer or this session prefer.
   set datestyle = 'ISO, YMD' set intervalstyle = 'postgres' set timezone = 'UTC' set extra_float_digits = 1
-  set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C'
+  set bytea_output = 'hex' set xmloption = 'content' set lc_monetary = 'C' set lock_timeout = '500ms'
 as $$
 #variable_conflict use_column
 declare
-  head bigint; floor_tick_now bigint; cursor_at bigint := after; gap record; t record; r record; layout record; layout_id bigint;
+  head bigint; floor_tick_now bigint; cursor_at bigint := after; gap record; t record; r record; layout record; layout_id bigint; layout_key text[]; layout_shapes bigint[];
   start_at bigint; position_at bigint; chunk bigint; scanned int := 0; found_events int := 0; bytes bigint := 0;
   payload_bytes_max constant int := realtime._max_event_bytes();
 begin
@@ -97,7 +120,7 @@ begin
 
       kind := 'e'; op := r.operation; reason := null; oversize := r.flags & 4 <> 0; at := r.written_at;
       until := r.transaction_end;
-      relations := null; schemas := null; tables := null; key := null; record := null; old_record := null;
+      relations := null; shapes := null; schemas := null; tables := null; key := null; record := null; old_record := null;
       channel := null; event := null; payload := null; message_id := null; sender_type := null; sender_id := null; sender := null;
       if r.operation = 'M' then
         continue when only_relation is not null;
@@ -115,10 +138,19 @@ begin
         if layout_id is distinct from r.layout then
           select x.* into layout from realtime.layouts x where x.id = r.layout limit 1;
           layout_id := r.layout;
+          layout_key := realtime._key_today(layout.relations[1], layout.names, layout.key);
+          layout_shapes := (select array_agg(realtime._shape(x.relation) order by x.n) from unnest(layout.relations) with ordinality x(relation, n));
         end if;
         continue when only_relation is not null and only_relation <> all (layout.relations);
-        relations := layout.relations; schemas := layout.schemas; tables := layout.tables; key := layout.key;
+        relations := layout.relations; shapes := layout_shapes; schemas := layout.schemas; tables := layout.tables; key := layout_key;
         reason := case when r.operation = 'G' then 'capture_off' end;
+        if layout_shapes[1] is null and op in ('I', 'U', 'D') then
+          -- The table is gone, and with it who might read which column. For its ancestors this is a gap.
+          op := 'G'; reason := 'table_dropped'; oversize := false;
+          found_events := found_events + 1;
+          return next;
+          continue;
+        end if;
         -- Too large and without a key: an object, but nothing in it.
         record := coalesce(realtime._render(r.layout, r.new, r.flags & 2 <> 0), case when r.operation in ('I', 'U') then '{}' end);
         old_record := coalesce(realtime._render(r.layout, r.old, r.flags & 1 <> 0), case when r.operation in ('U', 'D') then '{}' end);
@@ -135,7 +167,7 @@ begin
   end loop;
 
   kind := 'c'; "offset" := cursor_at; until := greatest(head, cursor_at); reason := null; op := null; oversize := null; at := null;
-  relations := null; schemas := null; tables := null; key := null; record := null; old_record := null;
+  relations := null; shapes := null; schemas := null; tables := null; key := null; record := null; old_record := null;
   channel := null; event := null; payload := null; message_id := null; sender_type := null; sender_id := null; sender := null;
   return next;
 end $$;

@@ -8,7 +8,7 @@
 create function realtime.rotate() returns text
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
-  set enable_seqscan = off set jit = off
+  set enable_seqscan = off set jit = off set lock_timeout = '500ms'
 as $$
 declare
   now_state record; last_dropped record; done text := '';

@@ -25,6 +25,8 @@ create function realtime._tick(export boolean, out tick_id bigint, out first_off
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
   set plan_cache_mode = force_generic_plan set jit = off
+  -- Whoever is ours gives way: DROP EXTENSION and the like must not deadlock with us. The next look tries again.
+  set lock_timeout = '500ms'
 as $$
 #variable_conflict use_column
 declare

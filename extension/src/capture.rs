@@ -26,6 +26,8 @@ pub(crate) const LOG_FULL: i16 = 16;
 pub(crate) struct Capture {
     pub(crate) layout: Layout,
     options: Options,
+    /// Another trigger on the table captures the same: this one is a partition's own, from before it was attached.
+    is_superseded: bool,
 }
 
 thread_local! {
@@ -102,7 +104,8 @@ unsafe fn capture_of(data: *const pg_sys::TriggerData) -> Rc<Capture> {
             warning!("realtime: trigger \"{}\" has an unknown option \"{option}\"", trigger_name(data));
         }
         let layout = Layout::of((*data).tg_relation, &options.excluded);
-        let capture = Rc::new(Capture { layout, options });
+        let is_superseded = is_superseded(data);
+        let capture = Rc::new(Capture { layout, options, is_superseded });
         CAPTURES.with_borrow_mut(|(at, known)| {
             if *at != generation {
                 known.clear();
@@ -114,10 +117,27 @@ unsafe fn capture_of(data: *const pg_sys::TriggerData) -> Rc<Capture> {
     }
 }
 
+/// Whether the table also has the clone of an ancestor's trigger, which wins.
+unsafe fn is_superseded(data: *const pg_sys::TriggerData) -> bool {
+    // SAFETY: trigdesc has numtriggers triggers as long as the relation is open.
+    unsafe {
+        let (this, triggers) = ((*data).tg_trigger, (*(*data).tg_relation).trigdesc);
+        if (*this).tgisclone || triggers.is_null() {
+            return false;
+        }
+        let all =
+            std::slice::from_raw_parts((*triggers).triggers, usize::try_from((*triggers).numtriggers).unwrap_or(0));
+        all.iter().any(|other| other.tgisclone && other.tgfoid == (*this).tgfoid)
+    }
+}
+
 unsafe fn row_change(data: *const pg_sys::TriggerData) {
     // SAFETY: in an AFTER ROW trigger tg_trigtuple is the old row (the new one for INSERT) and tg_newtuple the new row of an UPDATE.
     unsafe {
         let capture = capture_of(data);
+        if capture.is_superseded {
+            return;
+        }
         let (op, old, new) = match (*data).tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
             pg_sys::TRIGGER_EVENT_INSERT => (b'I', None, Some((*data).tg_trigtuple)),
             pg_sys::TRIGGER_EVENT_DELETE => (b'D', Some((*data).tg_trigtuple), None),

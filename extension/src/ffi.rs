@@ -1,4 +1,5 @@
 //! Functions of Postgres that pgrx has no bindings for, and the entry points that Postgres looks up by name.
+#![allow(non_snake_case)] // the server's names
 
 use pgrx::prelude::*;
 
@@ -23,6 +24,8 @@ unsafe extern "C-unwind" {
     ) -> *mut std::ffi::c_void;
     /// `executor/functions.c`: parser hooks for that body.
     pub fn sql_fn_parser_setup(state: *mut pg_sys::ParseState, info: *mut std::ffi::c_void);
+    /// `utils/adt/datum.c`: a copy in the current memory context.
+    pub fn datumCopy(value: pg_sys::Datum, by_value: bool, length: i32) -> pg_sys::Datum;
     /// `common/hashfn.c`.
     pub fn hash_bytes_extended(bytes: *const u8, length: i32, seed: u64) -> u64;
 }

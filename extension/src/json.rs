@@ -137,16 +137,20 @@ impl Renderer {
     unsafe fn new(layout: &Layout) -> Self {
         // SAFETY: catalog look-ups; what is allocated lives in the cache's memory context.
         unsafe {
+            schema::watch_relation(layout.table());
             let key = layout.key_positions();
-            let shown =
-                layout.columns.iter().enumerate().filter(|(_, c)| c.type_oid != pg_sys::InvalidOid && !c.hidden);
-            let columns = shown.map(|(n, column)| {
-                let mut name = Vec::with_capacity(column.name.len() + 3);
-                string(&column.name, &mut name);
+            let mut columns = Vec::new();
+            for (n, column) in layout.columns.iter().enumerate() {
+                if column.type_oid == pg_sys::InvalidOid || column.hidden {
+                    continue;
+                }
+                let Some(today) = name_today(layout.table(), n) else { continue };
+                let mut name = Vec::with_capacity(today.len() + 3);
+                string(&today, &mut name);
                 name.push(b':');
-                (n, name, Encoder::of(column.type_oid), key.contains(&n))
-            });
-            Self { columns: columns.collect(), descriptor: layout.descriptor() }
+                columns.push((n, name, Encoder::of(column.type_oid), key.contains(&n)));
+            }
+            Self { columns, descriptor: layout.descriptor() }
         }
     }
 
@@ -310,6 +314,28 @@ impl Output {
             use_it(std::ffi::CStr::from_ptr(text).to_bytes());
             pg_sys::pfree(text.cast());
         }
+    }
+}
+
+/// What the column at a position is called today; `None` when it is no more.
+///
+/// From the cache, without a lock: nobody's ALTER TABLE may hold up a reader.
+unsafe fn name_today(table: pg_sys::Oid, position: usize) -> Option<Vec<u8>> {
+    // SAFETY: a syscache look-up that is released again; the struct begins behind the tuple's header.
+    unsafe {
+        let number = pg_sys::Datum::from(i16::try_from(position).ok()? + 1);
+        let zero = pg_sys::Datum::from(0);
+        let cache = pg_sys::SysCacheIdentifier::ATTNUM as i32;
+        let tuple = pg_sys::SearchSysCache(cache, table.into(), number, zero, zero);
+        if tuple.is_null() {
+            return None;
+        }
+        let header = (*tuple).t_data;
+        let attribute = header.cast::<u8>().add(usize::from((*header).t_hoff)).cast::<pg_sys::FormData_pg_attribute>();
+        let name = std::ffi::CStr::from_ptr((*attribute).attname.data.as_ptr()).to_bytes().to_vec();
+        let is_dropped = (*attribute).attisdropped;
+        pg_sys::ReleaseSysCache(tuple);
+        (!is_dropped).then_some(name)
     }
 }
 

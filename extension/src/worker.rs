@@ -6,7 +6,7 @@
 
 #[cfg(feature = "pg18")]
 use crate::ffi::pqsignal_be as set_signal_handler;
-use crate::{registry, settings};
+use crate::{caught, registry, settings};
 #[cfg(not(feature = "pg18"))]
 use pgrx::pg_sys::pqsignal as set_signal_handler;
 use pgrx::prelude::*;
@@ -162,9 +162,24 @@ unsafe fn turn(kept: &mut Instant) -> bool {
 
 /// Runs one statement in a transaction and returns how many rows it gave; `None` when the extension is not there.
 ///
-/// Not pgrx's `Spi`: that takes a transaction id, which would make every idle poll a commit.
+/// One that fails (it gave way to somebody's lock, say) is logged and tried again at the next look.
 unsafe fn statement(text: &CStr) -> Option<u64> {
-    // SAFETY: the usual frame of a background worker's transaction; an error ends the process, which unwinds it.
+    // SAFETY: the transaction that an error leaves behind is aborted before the next begins.
+    unsafe {
+        match caught::attempt(|| transaction(text)) {
+            Ok(rows) => rows,
+            Err(error) => {
+                pg_sys::AbortCurrentTransaction();
+                log!("realtime: {}: {}; it is tried again", text.to_string_lossy(), caught::message(&error));
+                Some(0)
+            }
+        }
+    }
+}
+
+/// Not pgrx's `Spi`: that takes a transaction id, which would make every idle poll a commit.
+unsafe fn transaction(text: &CStr) -> Option<u64> {
+    // SAFETY: the usual frame of a background worker's transaction.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();

@@ -1,9 +1,9 @@
 //! The rows to judge: images from the log, brought into the present shape of the table that is subscribed to.
 
-use crate::image;
 use crate::layout::{Column, Layout};
 use crate::schema::Schema;
 use crate::write;
+use crate::{ffi, image};
 use pgrx::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 
@@ -129,29 +129,29 @@ impl Images {
 
 impl Mapping {
     unsafe fn new(relation: pg_sys::Relation, layout: &Layout) -> Self {
-        // SAFETY: the relation is open; positions below natts.
+        // SAFETY: relations are open while their descriptors are read; positions below natts.
         unsafe {
             let present = (*relation).rd_att;
             let table = layout.table();
-            let is_same = table == (*relation).rd_id;
-            let mut sources = Vec::new();
-            for n in 0..super::scan::natts(present) {
+            // A partition has its own numbers: its columns are found by the names that both have now.
+            let leaf =
+                (table != (*relation).rd_id).then(|| pg_sys::try_relation_open(table, pg_sys::AccessShareLock as i32));
+            let own = match leaf {
+                None => present,
+                Some(leaf) if leaf.is_null() => std::ptr::null_mut(),
+                Some(leaf) => (*leaf).rd_att,
+            };
+            let source = |n| {
                 let attribute = &*write::attribute(present, n);
                 if attribute.attisdropped {
-                    sources.push(Source::Dropped);
-                    continue;
+                    return Source::Dropped;
                 }
-                // In the same table columns keep their numbers whatever they are called; a partition has its own.
-                let found = if is_same { by_number(layout, n) } else { by_name(layout, &name(present, n)) };
-                sources.push(match found {
-                    Some(position) if holds(&layout.columns[position], attribute) => Source::Image(position),
-                    Some(_) => Source::Hidden,
-                    None => {
-                        let mut null = true;
-                        let value = pg_sys::getmissingattr(present, n as i32 + 1, &mut null);
-                        Source::Missing(value, null)
-                    }
-                });
+                let position = if own == present { Some(n) } else { position_of(own, &name(present, n)) };
+                position.map_or(Source::Hidden, |position| Source::of(layout, own, position, attribute))
+            };
+            let sources = (0..super::scan::natts(present)).map(source).collect();
+            if let Some(leaf) = leaf.filter(|leaf| !leaf.is_null()) {
+                pg_sys::relation_close(leaf, pg_sys::NoLock as i32);
             }
             Self { descriptor: layout.descriptor(), table, sources }
         }
@@ -175,12 +175,51 @@ unsafe fn name(descriptor: pg_sys::TupleDesc, n: usize) -> Vec<u8> {
     unsafe { std::ffi::CStr::from_ptr((*write::attribute(descriptor, n)).attname.data.as_ptr()).to_bytes().to_vec() }
 }
 
-fn by_number(layout: &Layout, n: usize) -> Option<usize> {
-    layout.columns.get(n).filter(|c| is_live(c)).map(|_| n)
+/// Where a table has a column of this name now; a table that is gone has none.
+unsafe fn position_of(descriptor: pg_sys::TupleDesc, wanted: &[u8]) -> Option<usize> {
+    if descriptor.is_null() {
+        return None;
+    }
+    // SAFETY: positions below natts.
+    unsafe {
+        (0..super::scan::natts(descriptor))
+            .find(|n| !(*write::attribute(descriptor, *n)).attisdropped && name(descriptor, *n) == wanted)
+    }
 }
 
-fn by_name(layout: &Layout, name: &[u8]) -> Option<usize> {
-    layout.columns.iter().position(|c| is_live(c) && c.name == name)
+impl Source {
+    /// The column at a position of the table that the image is of. Columns keep their numbers, whatever they are called.
+    unsafe fn of(
+        layout: &Layout,
+        own: pg_sys::TupleDesc,
+        position: usize,
+        attribute: &pg_sys::FormData_pg_attribute,
+    ) -> Self {
+        match layout.columns.get(position).filter(|c| is_live(c)) {
+            Some(column) if holds(column, attribute) => Self::Image(position),
+            Some(_) => Self::Hidden,
+            // SAFETY: the position is below the descriptor's natts.
+            None => unsafe { Self::missing(own, position) },
+        }
+    }
+
+    /// What a row of before has in a column that was added since.
+    unsafe fn missing(own: pg_sys::TupleDesc, position: usize) -> Self {
+        // SAFETY: as above; the value is copied, its owner may go.
+        unsafe {
+            let attribute = &*write::attribute(own, position);
+            if attribute.atthasdef && !attribute.atthasmissing {
+                // A default that was computed for each row: the rows have values that nobody told us.
+                return Self::Hidden;
+            }
+            let mut null = true;
+            let value = pg_sys::getmissingattr(own, position as i32 + 1, &mut null);
+            if null {
+                return Self::Missing(pg_sys::Datum::from(0), true);
+            }
+            Self::Missing(ffi::datumCopy(value, attribute.attbyval, i32::from(attribute.attlen)), false)
+        }
+    }
 }
 
 /// A column of another type by now would be misread.

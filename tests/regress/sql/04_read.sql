@@ -50,3 +50,19 @@ select realtime.rotate();
 select r.kind, r.reason, r.record from edge, realtime.read(edge.head, 10, 10000, null, null) r;
 select r.kind, r.record from realtime.status() s, realtime.read(s.oldest, 10, 10000, null, null) r;
 update realtime.settings set value = '72 hours' where name = 'log_retention';
+-- Columns go by number: renamed ones are called as they are today, and what is no more is left out. Grants are today's too.
+create table swapped (id int primary key, open text, secret text, gone text);
+select realtime.enable_realtime('public', 'swapped');
+insert into swapped values (1, 'for all', 'TOP SECRET', 'old');
+select events from realtime.tick();
+create table at_swap as select head - 1 as before from realtime.status();
+alter table swapped rename open to once_open;
+alter table swapped rename secret to open;
+alter table swapped rename once_open to secret;
+alter table swapped rename id to number;
+alter table swapped drop column gone;
+alter table swapped add column gone text default 'new';
+select r.record, r.key, r.shapes[1] = realtime._shape('swapped'::regclass) as same_shape from at_swap, realtime.read(before, 10, 100000, null, null) r where kind = 'e';
+-- A table that is gone: nobody can say who might read what.
+drop table swapped;
+select r.op, r.reason, r.tables, r.record from at_swap, realtime.read(before, 10, 100000, null, null) r where kind = 'e';

@@ -21,3 +21,11 @@ select op, tables from realtime.status() s, realtime.read(s.oldest, 100000, 1000
 select relation, events from realtime.tables where table_name like 'measure%';
 select realtime.disable_realtime('public', 'measure');
 select count(*) from pg_trigger where tgrelid::regclass::text like 'measure%' and tgname like '%notify%';
+-- A table that was enabled by itself and then attached: each change once, with the parent's options.
+create table measure_oslo (id int, city text, value int, primary key (id, city));
+select realtime.enable_realtime('measure_oslo'::regclass, '{"exclude": ["value"]}');
+select realtime.enable_realtime('public', 'measure');
+alter table measure attach partition measure_oslo for values in ('oslo');
+insert into measure values (7, 'oslo', 70);
+select realtime.tick() is not null as ticked;
+select op, tables, record from realtime.status() s, realtime.read(s.oldest, 100000, 1000000000, 'measure_oslo'::regclass, null) where kind = 'e';
