@@ -55,7 +55,8 @@ fn resident_bytes(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-#[tokio::test]
+// The proxy has a thread of its own: it must not be slower than it says because the clients are busy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_copy_of_100_000_rows_reaches_a_slow_reader_without_loss() {
     let stack = Stack::with(TABLE).await;
     let proxy = Proxy::start(stack.sidecar.address()).await;

@@ -64,9 +64,10 @@ impl Drop for Proxy {
     }
 }
 
-/// Megabytes in the system's buffers would hide for a minute what the proxy does.
+/// Megabytes in the system's buffers would hide for a minute what the proxy does. A segment on the loopback device has
+/// 64 KiB: a buffer that does not hold several of them would stall both sides.
 fn small_socket() -> TcpSocket {
-    const BYTES: u32 = 64 * 1024;
+    const BYTES: u32 = 256 * 1024;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(BYTES).unwrap();
     socket
