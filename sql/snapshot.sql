@@ -52,22 +52,29 @@ end $$;
 comment on function realtime.snapshot(text, text, oid) is
   'Every row of a table that the role sees, as JSON. In the transaction that imported begin_snapshot()''s snapshot.';
 
--- What the caller may see of a channel''s past, with the rights of today.
+-- What the caller may see of a channel's past, with the rights of today. The caller is whoever the code runs as, noted in
+-- C before the owner's rights are taken: not the session's user, in whose session others' code may run (the expressions of
+-- an index during ANALYZE, say).
 create function realtime.history(channel text, since bigint default null, max_events int default 100)
   returns table ("offset" bigint, at timestamptz, event text, payload jsonb)
-  language plpgsql security definer
+  language c volatile as 'MODULE_PATHNAME', 'history_of_caller';
+
+create function realtime._history(channel text, since bigint, max_events int, caller text)
+  returns table ("offset" bigint, at timestamptz, event text, payload jsonb)
+  language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  -- Here current_user is the owner; the caller is whoever the session acts as.
-  caller constant text := case current_setting('role') when 'none' then session_user::text else current_setting('role') end;
   claims constant text := coalesce(nullif(current_setting('request.jwt.claims', true), ''), '{}');
   parts constant text[] := realtime._table_of(channel);
   may record; r record; after bigint := coalesce(since, realtime._floor_offset()); n int := 0;
 begin
-  select * into may from realtime.may_subscribe(caller, claims, channel,
-    case when parts is not null then case when cardinality(parts) = 1 then 'public' else parts[1] end end, parts[cardinality(parts)]);
+  if parts is null then
+    select * into may from realtime.may_subscribe(caller, claims, channel, null, null);
+  else
+    select * into may from realtime._may_subscribe_table(caller, case when cardinality(parts) = 1 then 'public' else parts[1] end, parts[cardinality(parts)]);
+  end if;
   if may.allowed is not true then
     raise exception 'not allowed to read this channel' using errcode = 'insufficient_privilege';
   end if;

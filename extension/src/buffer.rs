@@ -70,6 +70,8 @@ struct Buffer {
     /// Tables with a gap mark, and the subtransaction that left it.
     gaps: HashMap<i64, pg_sys::SubTransactionId>,
     next_seq: i64,
+    /// So many entries, from the first on, have their places.
+    placed: usize,
     /// Rows were written early, or keys given out early.
     spilled: bool,
 }
@@ -102,7 +104,7 @@ pub(crate) unsafe fn push(change: Change) {
         let subtransaction = pg_sys::GetCurrentSubTransactionId();
         let full = BUFFER.with_borrow_mut(|b| {
             b.push(subtransaction, change);
-            b.entries.len() >= ENTRIES_MAX || b.bytes.len() >= settings::spill_bytes()
+            b.is_full(subtransaction)
         });
         if full {
             spill(subtransaction);
@@ -174,19 +176,34 @@ impl Buffer {
         first
     }
 
-    /// Gives places to all entries that have none yet.
+    /// Gives places to all entries that have none yet; they are the last ones.
     unsafe fn give_places(&mut self) {
         // SAFETY: inside a transaction.
         unsafe {
-            let waiting = self.entries.iter().filter(|e| e.seq == 0).count();
-            let places = self.places(waiting)..;
-            for (place, entry) in places.zip(self.entries.iter_mut().filter(|e| e.seq == 0)) {
+            let places = self.places(self.entries.len() - self.placed)..;
+            for (place, entry) in places.zip(&mut self.entries[self.placed..]) {
                 entry.seq = place;
             }
+            self.placed = self.entries.len();
         }
     }
 
-    /// Forgets what a subtransaction and its children did. Their ids are the larger ones, at the end.
+    /// Where the entries of a subtransaction and its children begin. Their ids are the larger ones, at the end.
+    fn start_of(&self, subtransaction: pg_sys::SubTransactionId) -> usize {
+        self.entries.partition_point(|e| e.subtransaction < subtransaction)
+    }
+
+    /// Whether this subtransaction alone has done enough to write early. What its parents did cannot be written here.
+    fn is_full(&self, subtransaction: pg_sys::SubTransactionId) -> bool {
+        if self.entries.len() < ENTRIES_MAX && self.bytes.len() < settings::spill_bytes() {
+            return false;
+        }
+        let start = self.start_of(subtransaction);
+        let bytes = self.entries.get(start).map_or(0, |first| self.bytes.len() - first.start);
+        self.entries.len() - start >= ENTRIES_MAX || bytes >= settings::spill_bytes()
+    }
+
+    /// Forgets what a subtransaction and its children did.
     fn forget(&mut self, subtransaction: pg_sys::SubTransactionId) {
         while let Some(last) = self.entries.last()
             && last.subtransaction >= subtransaction
@@ -194,6 +211,7 @@ impl Buffer {
             self.bytes.truncate(last.start);
             self.entries.pop();
         }
+        self.placed = self.placed.min(self.entries.len());
         self.gaps.retain(|_, at| *at < subtransaction);
     }
 }
@@ -236,8 +254,8 @@ unsafe fn spill(subtransaction: pg_sys::SubTransactionId) {
     // SAFETY: called from a trigger; the buffer is not borrowed while Postgres runs.
     unsafe {
         let mut buffer = BUFFER.take();
-        let from = buffer.entries.partition_point(|e| e.subtransaction < subtransaction);
-        let own = buffer.entries.split_off(from);
+        let own = buffer.entries.split_off(buffer.start_of(subtransaction));
+        buffer.placed = buffer.placed.min(buffer.entries.len());
         buffer.spilled = true;
         buffer.give_places();
         let mut early = Buffer {
@@ -266,10 +284,11 @@ unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _
     match event {
         // SAFETY: still inside the transaction; user code cannot run any more.
         XACT_EVENT_PRE_COMMIT => unsafe { before_commit(true) },
-        // SAFETY: as above. What is prepared commits without our knowing: it cannot tell later what it lost.
+        // SAFETY: as above.
         XACT_EVENT_PRE_PREPARE => unsafe { before_commit(false) },
         XACT_EVENT_COMMIT => after_commit(),
-        XACT_EVENT_PREPARE => forget_transaction(),
+        // What is prepared commits without our knowing, so what it lost is told now: a mark too many harms nobody.
+        XACT_EVENT_PREPARE => after_commit(),
         XACT_EVENT_ABORT => {
             forget_transaction();
             drop(BUFFER.try_with(|b| b.try_borrow_mut().map(|mut b| *b = Buffer::default())));
@@ -360,11 +379,15 @@ unsafe fn write_out(buffer: &mut Buffer) {
     unsafe {
         // Extension gone: its triggers are gone as well, and nobody is left to read.
         let Some(schema) = Schema::current() else { return };
+        // Locks that somebody holds against us are not waited for: the events are lost, and that is told.
+        let Some(segment) = schema.lock_layouts().then(|| Segment::open(&schema)).flatten() else {
+            LOST.set(true);
+            return;
+        };
         // From here on a cancel waits: it must not turn a commit into a failure on our account.
         pg_sys::InterruptHoldoffCount += 1;
         buffer.layouts.retain(|_, capture| !capture.layout.settle(&schema));
         buffer.give_places();
-        let segment = Segment::open(&schema);
         let mut run = 0;
         for (n, entry) in buffer.entries.iter().enumerate() {
             run += 1;

@@ -32,6 +32,29 @@ impl Caller {
         Self { user, context }
     }
 
+    /// Whose rights the code runs with.
+    pub(crate) fn user(&self) -> pg_sys::Oid {
+        self.user
+    }
+
+    /// Takes the rights of a function's owner, as SECURITY DEFINER does. `restore` ends it.
+    pub(crate) unsafe fn become_owner_of(&self, function: pg_sys::Oid) {
+        // SAFETY: a syscache look-up that is released again; the struct begins behind the tuple's header.
+        unsafe {
+            let zero = pg_sys::Datum::from(0);
+            let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
+            let tuple = pg_sys::SearchSysCache(cache, function.into(), zero, zero, zero);
+            if tuple.is_null() {
+                error!("the function is not there any more");
+            }
+            let header = (*tuple).t_data;
+            let form = header.cast::<u8>().add(usize::from((*header).t_hoff)).cast::<pg_sys::FormData_pg_proc>();
+            let owner = (*form).proowner;
+            pg_sys::ReleaseSysCache(tuple);
+            pg_sys::SetUserIdAndSecContext(owner, self.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        }
+    }
+
     /// Undoing the role setting makes the session's user the current one; this makes it the caller again.
     pub(crate) unsafe fn restore(&self) {
         // SAFETY: the values were read in `current`.

@@ -15,12 +15,14 @@ use std::rc::Rc;
 /// Layouts kept in a backend before all are forgotten.
 const RENDERERS_MAX: usize = 1_000;
 const ENCODING_SQL_ASCII: i32 = 0;
+/// `FirstNormalObjectId` (access/transam.h): types below came with the server and are never altered.
+const FIRST_USER_OID: u32 = 16_384;
 
 crate::ffi::sql_function!(render, pg_finfo_render, render_image);
 
 /// How a value of one type becomes JSON.
 enum Encoder {
-    /// The type is gone: nobody can say what the bytes meant.
+    /// The type is gone or altered: nobody can say what the bytes meant.
     Null,
     Bool,
     Number(Output),
@@ -144,11 +146,14 @@ impl Renderer {
                 if column.type_oid == pg_sys::InvalidOid || column.hidden {
                     continue;
                 }
-                let Some(today) = name_today(layout.table(), n) else { continue };
+                let Some((today, type_today)) = column_today(layout.table(), n) else { continue };
                 let mut name = Vec::with_capacity(today.len() + 3);
                 string(&today, &mut name);
                 name.push(b':');
-                columns.push((n, name, Encoder::of(column.type_oid), key.contains(&n)));
+                // A type that no column uses any more may have been altered: its bytes would be misread.
+                let is_safe = column.type_oid == type_today || column.type_oid.to_u32() < FIRST_USER_OID;
+                let encoder = if is_safe { Encoder::of(column.type_oid) } else { Encoder::Null };
+                columns.push((n, name, encoder, key.contains(&n)));
             }
             Self { columns, descriptor: layout.descriptor() }
         }
@@ -317,10 +322,10 @@ impl Output {
     }
 }
 
-/// What the column at a position is called today; `None` when it is no more.
+/// Name and type of the column at a position today; `None` when it is no more.
 ///
 /// From the cache, without a lock: nobody's ALTER TABLE may hold up a reader.
-unsafe fn name_today(table: pg_sys::Oid, position: usize) -> Option<Vec<u8>> {
+unsafe fn column_today(table: pg_sys::Oid, position: usize) -> Option<(Vec<u8>, pg_sys::Oid)> {
     // SAFETY: a syscache look-up that is released again; the struct begins behind the tuple's header.
     unsafe {
         let number = pg_sys::Datum::from(i16::try_from(position).ok()? + 1);
@@ -333,9 +338,9 @@ unsafe fn name_today(table: pg_sys::Oid, position: usize) -> Option<Vec<u8>> {
         let header = (*tuple).t_data;
         let attribute = header.cast::<u8>().add(usize::from((*header).t_hoff)).cast::<pg_sys::FormData_pg_attribute>();
         let name = std::ffi::CStr::from_ptr((*attribute).attname.data.as_ptr()).to_bytes().to_vec();
-        let is_dropped = (*attribute).attisdropped;
+        let (is_dropped, type_oid) = ((*attribute).attisdropped, (*attribute).atttypid);
         pg_sys::ReleaseSysCache(tuple);
-        (!is_dropped).then_some(name)
+        (!is_dropped).then_some((name, type_oid))
     }
 }
 

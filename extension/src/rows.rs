@@ -1,4 +1,4 @@
-//! A table's rows as a client's role sees them, as JSON: for snapshots. Declared in `sql/snapshot.sql`.
+//! A table's rows as a client's role sees them, as JSON; and history. Declared in `sql/snapshot.sql`.
 
 use crate::array;
 use crate::identity::{self, Caller};
@@ -10,6 +10,34 @@ use std::ffi::CString;
 const PAGE: i64 = 1_000;
 
 crate::ffi::sql_function!(rows_as, pg_finfo_rows_as, rows);
+crate::ffi::sql_function!(history_of_caller, pg_finfo_history_of_caller, history);
+
+/// `history(channel, since, max_events)`: asks `_history` with its owner's rights, on behalf of the current user.
+unsafe fn history(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: SPI with four parameters; an error's abort puts the user back.
+    unsafe {
+        let store = Store::for_result_of(call);
+        let caller = Caller::current();
+        let caller_name = std::ffi::CStr::from_ptr(pg_sys::GetUserNameFromId(caller.user(), false));
+        let argument = |n| pgrx::fcinfo::pg_getarg_datum(call, n);
+        let arguments = [argument(0), argument(1), argument(2), Some(array::text(caller_name.to_bytes()))];
+        let nulls = arguments.map(|v| if v.is_some() { b' ' } else { b'n' } as std::ffi::c_char);
+        let mut values = arguments.map(|v| v.unwrap_or(pg_sys::Datum::from(0)));
+        let mut types = [pg_sys::TEXTOID, pg_sys::INT8OID, pg_sys::INT4OID, pg_sys::TEXTOID];
+        caller.become_owner_of((*(*call).flinfo).fn_oid);
+        pg_sys::SPI_connect();
+        let query = c"select * from realtime._history($1, $2, $3, $4)".as_ptr();
+        pg_sys::SPI_execute_with_args(query, 4, types.as_mut_ptr(), values.as_mut_ptr(), nulls.as_ptr(), false, 0);
+        let table = pg_sys::SPI_tuptable;
+        for i in 0..usize::try_from(pg_sys::SPI_processed).unwrap_or(0) {
+            pg_sys::tuplestore_puttuple(store.store, *(*table).vals.add(i));
+        }
+        pg_sys::SPI_finish();
+        caller.restore();
+        (*call).isnull = true;
+        pg_sys::Datum::from(0)
+    }
+}
 
 /// `_rows_as(role, claims, relation, columns)`: reads under the role, in a subtransaction that is always rolled back.
 unsafe fn rows(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
@@ -97,7 +125,7 @@ impl Store {
                 && (*info).allowedModes & materialize as i32 != 0
                 && !(*info).expectedDesc.is_null();
             if !fits {
-                error!("realtime._rows_as() must be called in FROM");
+                error!("a function that gives rows must be called in FROM");
             }
             let before = pg_sys::MemoryContextSwitchTo((*(*info).econtext).ecxt_per_query_memory);
             let descriptor = pg_sys::CreateTupleDescCopy((*info).expectedDesc);

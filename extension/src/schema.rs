@@ -31,8 +31,56 @@ const STATE_AGE_US_MAX: i64 = 1_000_000;
 pub(crate) struct Schema {
     pub(crate) layouts: pg_sys::Oid,
     pub(crate) layouts_id: pg_sys::Oid,
+    layouts_place: Place,
     pub(crate) state: pg_sys::Oid,
-    pub(crate) segments: [pg_sys::Oid; SEGMENTS],
+    pub(crate) segments: [Place; SEGMENTS],
+}
+
+/// A table of ours with everything that writing a row into it touches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) table: pg_sys::Oid,
+    /// Its indexes, its TOAST table and that one's index; 0 where there is none.
+    parts: [pg_sys::Oid; 4],
+}
+
+impl Place {
+    /// Locks all of it for writing, or says no at once. DROP EXTENSION holds some of these while it waits for the very
+    /// writer that would wait for them.
+    pub(crate) unsafe fn lock(&self) -> bool {
+        let parts = self.parts.iter().copied().filter(|part| *part != pg_sys::InvalidOid);
+        // SAFETY: inside a transaction; locks go with it.
+        std::iter::once(self.table)
+            .chain(parts)
+            .all(|oid| unsafe { pg_sys::ConditionalLockRelationOid(oid, pg_sys::RowExclusiveLock as i32) })
+    }
+
+    unsafe fn find(table: pg_sys::Oid, indexes: [pg_sys::Oid; 2]) -> Self {
+        // SAFETY: syscache look-ups by oid and name.
+        unsafe {
+            let toast = toast_of(table);
+            let name = CString::new(format!("pg_toast_{}_index", table.to_u32())).unwrap_or_default();
+            let toast_index = pg_sys::get_relname_relid(name.as_ptr(), pg_sys::Oid::from(pg_sys::PG_TOAST_NAMESPACE));
+            Self { table, parts: [indexes[0], indexes[1], toast, toast_index] }
+        }
+    }
+}
+
+/// The TOAST table of a table.
+unsafe fn toast_of(table: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: a syscache look-up that is released again; the struct begins behind the tuple's header.
+    unsafe {
+        let zero = pg_sys::Datum::from(0);
+        let tuple = pg_sys::SearchSysCache(pg_sys::SysCacheIdentifier::RELOID as i32, table.into(), zero, zero, zero);
+        if tuple.is_null() {
+            return pg_sys::InvalidOid;
+        }
+        let header = (*tuple).t_data;
+        let form = header.cast::<u8>().add(usize::from((*header).t_hoff)).cast::<pg_sys::FormData_pg_class>();
+        let toast = (*form).reltoastrelid;
+        pg_sys::ReleaseSysCache(tuple);
+        toast
+    }
 }
 
 /// The part of `realtime.state` that writers go by.
@@ -115,7 +163,7 @@ impl Schema {
         let found = unsafe { Self::look_up() };
         if let Some(schema) = &found {
             watch_relation(schema.layouts);
-            schema.segments.iter().for_each(|s| watch_relation(*s));
+            schema.segments.iter().for_each(|s| watch_relation(s.table));
         }
         KNOWN.set(found.clone());
         STATE.set((State::default(), i64::MIN));
@@ -134,12 +182,28 @@ impl Schema {
                 let oid = pg_sys::get_relname_relid(name.as_ptr(), namespace);
                 (oid != pg_sys::InvalidOid).then_some(oid)
             };
-            let mut segments = [pg_sys::InvalidOid; SEGMENTS];
-            for (k, segment) in segments.iter_mut().enumerate() {
-                *segment = find(&format!("log_{k}")).filter(|oid| has_log_columns(*oid))?;
-            }
-            Some(Self { layouts: find("layouts")?, layouts_id: find("layouts_id")?, state: find("state")?, segments })
+            let segments: Option<Vec<Place>> = (0..SEGMENTS)
+                .map(|k| {
+                    let table = find(&format!("log_{k}")).filter(|oid| has_log_columns(*oid))?;
+                    let indexes = [find(&format!("log_{k}_xid_seq"))?, find(&format!("log_{k}_run"))?];
+                    Some(Place::find(table, indexes))
+                })
+                .collect();
+            let (layouts, layouts_id) = (find("layouts")?, find("layouts_id")?);
+            Some(Self {
+                layouts,
+                layouts_id,
+                layouts_place: Place::find(layouts, [layouts_id, pg_sys::InvalidOid]),
+                state: find("state")?,
+                segments: segments?.try_into().ok()?,
+            })
         }
+    }
+
+    /// Locks the table of layouts for writing, or says no at once.
+    pub(crate) unsafe fn lock_layouts(&self) -> bool {
+        // SAFETY: inside a transaction.
+        unsafe { self.layouts_place.lock() }
     }
 
     /// What rotation has decided, at most a second ago.
@@ -177,7 +241,7 @@ impl Schema {
             pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
             let (Some(segment), Some(size_max), Some(is_full)) = found? else { return None };
             let segment = usize::try_from(segment as i32).ok().filter(|s| *s < SEGMENTS)?;
-            let is_full = is_full as u8 != 0 || segment_bytes(self.segments[segment]) > size_max as u64;
+            let is_full = is_full as u8 != 0 || segment_bytes(self.segments[segment].table) > size_max as u64;
             Some(State { segment, is_full })
         }
     }

@@ -27,17 +27,19 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// Locks and opens the segment being written, or another one when somebody is giving that back: a writer waits for
-    /// nobody, and readers look in all of them.
-    pub(crate) unsafe fn open(schema: &Schema) -> Self {
+    /// nobody, and readers look in all of them. `None`: all are locked against us.
+    pub(crate) unsafe fn open(schema: &Schema) -> Option<Self> {
         // SAFETY: inside a transaction; the lock is held until its end.
         unsafe {
-            let relation = pg_sys::table_open(lock_one(schema), pg_sys::NoLock as i32);
-            Self {
+            let current = schema.state().segment;
+            let mut order = (0..SEGMENTS).map(|k| &schema.segments[(current + k) % SEGMENTS]);
+            let relation = pg_sys::table_open(order.find(|place| place.lock())?.table, pg_sys::NoLock as i32);
+            Some(Self {
                 relation,
                 indexes: pg_sys::CatalogOpenIndexes(relation),
                 xid: pg_sys::GetTopFullTransactionId().value,
                 now: pg_sys::GetCurrentTimestamp(),
-            }
+            })
         }
     }
 
@@ -110,20 +112,6 @@ impl Segment {
             pg_sys::CatalogCloseIndexes(self.indexes);
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
         }
-    }
-}
-
-unsafe fn lock_one(schema: &Schema) -> pg_sys::Oid {
-    // SAFETY: inside a transaction.
-    unsafe {
-        let current = schema.state().segment;
-        let mut order = (0..SEGMENTS).map(|k| schema.segments[(current + k) % SEGMENTS]);
-        let free = order.find(|oid| pg_sys::ConditionalLockRelationOid(*oid, pg_sys::RowExclusiveLock as i32));
-        free.unwrap_or_else(|| {
-            let oid = schema.segments[current];
-            pg_sys::LockRelationOid(oid, pg_sys::RowExclusiveLock as i32);
-            oid
-        })
     }
 }
 

@@ -50,3 +50,23 @@ select events from realtime.tick();
 select op, record from realtime.status() s, realtime.read(s.oldest, 100000, 100000000, null, null)
  where kind = 'e' and (record::json ->> 'id')::int >= 4000;
 reset realtime.spill_bytes;
+-- Many small subtransactions after a parent that has filled the buffer: no write per row, and the order stays.
+set realtime.spill_bytes = '64kB';
+create table many (id int primary key);
+select realtime.enable_realtime('public', 'many');
+do $$ begin
+  insert into many select generate_series(1, 65535);
+  for i in 65536..66500 loop
+    begin
+      insert into many values (i);
+      if i % 5 = 0 then raise exception 'taken back'; end if;
+    exception when raise_exception then null;
+    end;
+  end loop;
+end $$;
+select events from realtime.tick();
+with r as (select (record::json ->> 'id')::int as id, lag((record::json ->> 'id')::int) over (order by "offset") as previous
+             from realtime.status() s, realtime.read(s.oldest, 100000, 100000000, 'many'::regclass, null) where kind = 'e')
+select count(*) <= 20000 as page, count(*) filter (where id <= previous) as misplaced from r;
+select count(*) from many;
+reset realtime.spill_bytes;

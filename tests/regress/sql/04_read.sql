@@ -66,3 +66,17 @@ select r.record, r.key, r.shapes[1] = realtime._shape('swapped'::regclass) as sa
 -- A table that is gone: nobody can say who might read what.
 drop table swapped;
 select r.op, r.reason, r.tables, r.record from at_swap, realtime.read(before, 10, 100000, null, null) r where kind = 'e';
+-- A composite type may be altered once no column uses it any more: values from before cannot be read, and nothing fails.
+create type pair as (a int, b int);
+create table pairs (id int primary key, x pair, y pair);
+select realtime.enable_realtime('public', 'pairs');
+update at_swap set before = (select head from realtime.status());
+insert into pairs values (1, (1, 2), (3, 4));
+begin;
+insert into pairs values (2, (77, 2), (5, 6));
+alter table pairs drop column x;
+alter table pairs alter column y type text using 'text';
+alter type pair alter attribute a type text;
+commit;
+select events from realtime.tick();
+select r.op, r.record from at_swap, realtime.read(before, 10, 100000, null, null) r where kind = 'e';

@@ -30,3 +30,30 @@ select event from realtime.history('table:public.secret');
 select event from realtime.history('room:1');
 select event from realtime.history('table:orders');
 reset role;
+-- The caller is whoever the code runs as, not the session's user.
+create role mallory;
+create schema mal authorization mallory;
+set role mallory;
+create table mal.m (a int);
+insert into mal.m values (1);
+create table mal.loot (what text);
+create function mal.g(a int) returns int language plpgsql as $$
+begin
+  insert into mal.loot select payload::text from realtime.history('table:shelf');
+  return a;
+exception when others then
+  raise notice 'history: %', sqlerrm;
+  return a;
+end $$;
+create function mal.f(a int) returns int language sql immutable as $$ select mal.g(a) $$;
+reset role;
+select mal.f(1) is not null as as_superuser;
+select count(*) > 0 as superuser_reads from mal.loot;
+delete from mal.loot;
+set role mallory;
+create index on mal.m (mal.f(a));
+reset role;
+analyze mal.m;
+select count(*) from mal.loot;
+drop schema mal cascade;
+drop role mallory;
