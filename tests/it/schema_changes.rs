@@ -19,8 +19,9 @@ async fn a_dropped_table_ends_its_subscriptions() {
     let mut client = stack.native().await;
     client.subscribe("table:t").await;
     stack.exec("insert into t values (1)").await;
-    stack.exec("drop table t").await;
     assert_eq!(client.event().await.record()["id"], 1);
+    stack.exec("insert into t values (2); drop table t").await;
+    // With the table went who might read what of it: its last rows may come, or a gap in their place.
     let end = expect_final(&mut client, "TABLE_DROPPED").await;
     assert_eq!((&end["id"], &end["channel"]), (&json!("table:t"), &json!("table:t")));
     assert_eq!(client.try_subscribe(json!({"channel": "table:t"})).await.code(), "UNAUTHORIZED");
