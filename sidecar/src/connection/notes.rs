@@ -18,19 +18,23 @@ impl Connection {
         if due.expired {
             return self.expire();
         }
+        let stalled = self.socket.stalled_for(now);
         if due.leave {
             self.closing = Some(CloseReason::Restart);
-        } else if due.dead {
-            self.closing = Some(CloseReason::Dead);
-        } else if self.socket.stalled_for(now).as_millis() >= u128::from(self.services.timing.no_progress_ms) {
+        } else if stalled.as_millis() >= u128::from(self.services.timing.no_progress_ms) {
             self.services.metrics.limits_reached.inc("no_progress");
             self.closing = Some(CloseReason::TooSlow);
+        } else if due.dead && !self.socket.is_sending() {
+            self.closing = Some(CloseReason::Dead);
+        } else if due.dead {
+            // It takes what is sent, slowly: its pong stands behind all that.
+            self.clock.alive(now);
         }
         if due.heartbeat && self.socket.has_room() {
             let offset = self.flow.safe_cursor();
             self.send_notice(&Notice::Heartbeat { offset });
         }
-        if due.ping && self.socket.has_room() {
+        if due.ping {
             self.socket.ping();
         }
     }

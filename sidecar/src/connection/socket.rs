@@ -94,6 +94,12 @@ impl Socket {
         self.buffered_bytes < BUFFER_BYTES
     }
 
+    /// Whether something waits for the network.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        self.dirty
+    }
+
     /// Adds a text frame. Nothing is sent before [`Socket::next`].
     pub fn send(&mut self, frame: String) {
         self.buffered_bytes += frame.len();
