@@ -13,7 +13,7 @@ mod subscriber;
 use std::env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use realtime_tests::Sidecar;
 use tokio::task::JoinHandle;
@@ -51,17 +51,24 @@ async fn run(cluster: Cluster, seconds: u64) -> Vec<String> {
     })
     .await
     .unwrap();
+    let ended = Instant::now();
     last.store(load::head_of_all(&cluster), Ordering::Release);
     let mut folds = Vec::new();
     for subscriber in subscribers {
         folds.push(timeout(CATCH_UP_MAX, subscriber).await.expect("a subscriber did not catch up").unwrap());
     }
-    print(&folds, &done);
+    let behind = ended.elapsed();
+    print(&folds, &done, behind);
     drop(sidecar);
-    compare(&cluster, &folds, &done)
+    let mut faults = compare(&cluster, &folds, &done);
+    // A sidecar that keeps pace is done within moments; one that does not falls behind further every second.
+    if behind > Duration::from_secs(seconds) {
+        faults.push(format!("the last event came {:.1} s after the load had ended", behind.as_secs_f64()));
+    }
+    faults
 }
 
-fn print(folds: &[Fold], done: &load::Done) {
+fn print(folds: &[Fold], done: &load::Done, behind: Duration) {
     let mut lags: Vec<i64> = folds.iter().flat_map(|fold| fold.lags_us.iter().copied()).collect();
     lags.sort_unstable();
     let at = |share: usize| lags.get(lags.len() * share / 1_000).map_or(0.0, |us| *us as f64 / 1_000.0);
@@ -70,6 +77,7 @@ fn print(folds: &[Fold], done: &load::Done) {
     println!("seconds {}", done.seconds);
     println!("transactions_per_second {:.0}", done.transactions as f64 / done.seconds as f64);
     println!("resumed {}", folds.iter().map(|fold| fold.connections - 1).sum::<u64>());
+    println!("behind_at_end_ms {}", behind.as_millis());
     println!("lag_ms_p50 {:.1}", at(500));
     println!("lag_ms_p99 {:.1}", at(990));
     println!("lag_ms_p999 {:.1}", at(999));
