@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 
 pub use auth::{AuthSettings, JwksSource};
 pub use database::DatabaseSettings;
-pub use dsn::{Dsn, DsnError, TlsMode, TlsSettings};
+pub use dsn::{Dsn, DsnError, TlsMode, TlsSettings, process_name};
 pub use fault::{Fault, Faults};
 pub use layer::Origin;
 pub use sources::Sources;

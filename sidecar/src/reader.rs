@@ -18,7 +18,7 @@ use crate::{
     metrics::Metrics,
     model::{Event, EventKind, Offset},
     postgres::{
-        Backoff, Client, Database, Error,
+        Backoff, Database, Error, Session,
         log::{self, CONTRACT_VERSIONS, Query, Read, ReadError},
     },
 };
@@ -115,44 +115,42 @@ impl Reader {
 
     /// Reads over one connection until something fails.
     async fn session(&mut self) -> Result<(), SessionError> {
-        let client = self.database.client().await?;
-        let result = self.follow(&client).await;
-        // Whatever failed, nobody can say what state the connection is in.
-        Database::discard(client);
-        result
+        let database = Arc::clone(&self.database);
+        let session = Session::open(&database).await?;
+        self.follow(&session).await
     }
 
-    async fn follow(&mut self, client: &Client) -> Result<(), SessionError> {
-        let version = log::contract_version(client).await?;
+    async fn follow(&mut self, session: &Session<'_>) -> Result<(), SessionError> {
+        let version = log::contract_version(session).await?;
         if !CONTRACT_VERSIONS.contains(&version) {
             return Err(SessionError::Contract(version));
         }
-        let mut has_worker = self.status(client).await?;
+        let mut has_worker = self.status(session).await?;
         // The first tick ever writes the marker that everything begins at.
-        self.tick(client).await?;
+        self.tick(session).await?;
         let cursor = match self.cursor {
             Some(cursor) => cursor,
-            None => self.begin(client).await?,
+            None => self.begin(session).await?,
         };
         info!(offset = %cursor, has_worker, "reading the log");
         self.caught_up();
         let mut status_at = Instant::now() + STATUS_EVERY;
         loop {
             if !has_worker {
-                self.work(client).await?;
+                self.work(session).await?;
             }
-            self.read_all(client).await?;
+            self.read_all(session).await?;
             self.backoff.reset();
             if Instant::now() >= status_at {
-                has_worker = self.status(client).await?;
+                has_worker = self.status(session).await?;
                 status_at = Instant::now() + STATUS_EVERY;
             }
             self.wait(has_worker).await;
         }
     }
 
-    async fn begin(&mut self, client: &Client) -> Result<Offset, SessionError> {
-        let head = log::head(client).await?;
+    async fn begin(&mut self, session: &Session<'_>) -> Result<Offset, SessionError> {
+        let head = log::head(session).await?;
         self.cursor = Some(head);
         self.hub.start(head);
         Ok(head)
@@ -165,14 +163,14 @@ impl Reader {
     }
 
     /// What the worker would do.
-    async fn work(&mut self, client: &Client) -> Result<(), Error> {
-        log::mark_lost(client).await?;
-        self.tick(client).await?;
+    async fn work(&mut self, session: &Session<'_>) -> Result<(), Error> {
+        log::mark_lost(session).await?;
+        self.tick(session).await?;
         if Instant::now() < self.house_at {
             return Ok(());
         }
         self.house_at = Instant::now() + HOUSE_EVERY;
-        match log::keep_house(client).await {
+        match log::keep_house(session).await {
             // What the server refuses now it is asked for again; delivery does not wait for it.
             Err(error) if error.sqlstate().is_some() => warn!(error = error.chain(), "retention could not be kept"),
             kept => kept?,
@@ -180,23 +178,23 @@ impl Reader {
         Ok(())
     }
 
-    async fn tick(&self, client: &Client) -> Result<(), Error> {
-        if log::tick(client).await? {
+    async fn tick(&self, session: &Session<'_>) -> Result<(), Error> {
+        if log::tick(session).await? {
             self.metrics.ticks.inc();
-            log::ring(client).await?;
+            log::ring(session).await?;
         }
         Ok(())
     }
 
     /// Whether a worker ticks. One that is missing is started, but only counts once it is seen; one that is there but
     /// does not get on is helped: ticks are serialised, so two who tick do no harm.
-    async fn status(&self, client: &Client) -> Result<bool, Error> {
+    async fn status(&self, session: &Session<'_>) -> Result<bool, Error> {
         let (frames, bytes) = self.hub.queued();
         self.metrics.queue_frames.set(gauge(frames));
         self.metrics.queue_bytes.set(gauge(bytes));
-        let status = log::status(client).await?;
+        let status = log::status(session).await?;
         if !status.has_worker {
-            log::start_worker(client).await?;
+            log::start_worker(session).await?;
         }
         let has_worker = status.has_worker && status.lag_ms < WORKER_LAG_MS_MAX;
         if self.metrics.worker_up.set(i64::from(has_worker)) != i64::from(has_worker) {
@@ -205,14 +203,14 @@ impl Reader {
         Ok(has_worker)
     }
 
-    async fn read_all(&mut self, client: &Client) -> Result<(), ReadError> {
+    async fn read_all(&mut self, session: &Session<'_>) -> Result<(), ReadError> {
         loop {
             let Some(after) = self.cursor else {
                 return Ok(());
             };
             let started = Instant::now();
             let query = Query { after, events_max: EVENTS_MAX, bytes_max: BYTES_MAX, topic: None };
-            let read = match log::read(client, query).await {
+            let read = match log::read(session, query).await {
                 Err(ReadError::Moved) => continue,
                 read => read?,
             };

@@ -327,7 +327,7 @@ async fn nothing_that_a_policy_does_stays_behind() {
         let leaked = stack.native().await.try_subscribe(json!({"channel": "room:1"})).await;
         assert!(["ack", "error"].contains(&leaked.kind()));
     }
-    let roles = "select count(*) from pg_stat_activity where application_name = 'realtime-sidecar'
+    let roles = "select count(*) from pg_stat_activity where application_name like 'realtime-sidecar-%'
                    and datname = current_database() and usename <> 'realtime_sidecar'";
     assert_eq!(stack.text(roles).await, "0");
 }

@@ -141,7 +141,7 @@ async fn sessions_that_are_terminated_are_replaced() {
         stack
             .exec(
                 "select pg_terminate_backend(pid) from pg_stat_activity
-                  where datname = current_database() and application_name = 'realtime-sidecar'",
+                  where datname = current_database() and application_name like 'realtime-sidecar-%'",
             )
             .await;
         stack.exec(&format!("insert into t values ({id})")).await;
@@ -189,7 +189,7 @@ async fn a_network_that_goes_silent_is_noticed() {
     client.subscribe("table:t").await;
     stack.proxy().set(Mode::HalfOpen);
     stack.exec("insert into t values (1)").await;
-    let status = client.next_of_any_kind(Duration::from_secs(45)).await.unwrap();
+    let status = client.next_of_any_kind(Duration::from_secs(10)).await.unwrap();
     assert_eq!((status.kind(), &status["database"]), ("status", &json!("down")), "{status}");
     // The old connections never come back to life.
     stack.proxy().set(Mode::Cut);
@@ -244,7 +244,7 @@ async fn a_stopping_sidecar_says_goodbye_and_leaves_no_session() {
         assert_eq!(client.closed().await.1.code, 1012);
     }
     assert_eq!(seed.closed().await.1.code, 1012);
-    let sessions = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'realtime-sidecar'";
+    let sessions = "select count(*) from pg_stat_activity where datname = current_database() and application_name like 'realtime-sidecar-%'";
     eventually("no session is left", async || (stack.text(sessions).await == "0").then_some(())).await;
 }
 

@@ -246,11 +246,11 @@ async fn fb_20_one_connection_listens_and_nothing_else() {
     let stack = Stack::start().await;
     // It listens to the bell and to a probe of its own, which it rings itself.
     let listening = "select string_agg(pid::text, ' ') from pg_stat_activity where datname = current_database()
-                       and application_name = 'realtime-sidecar' and query ~* '(listen|notify) realtime'";
+                       and application_name like 'realtime-sidecar-%' and query ~* '(listen|notify) realtime'";
     let one = async || Some(stack.text(listening).await).filter(|pids| !pids.is_empty() && !pids.contains(' '));
     let pid = eventually("one backend listens", one).await;
     let idle_in_transaction = "select count(*) from pg_stat_activity where datname = current_database()
-                                 and application_name = 'realtime-sidecar' and state like 'idle in%'";
+                                 and application_name like 'realtime-sidecar-%' and state like 'idle in%'";
     assert_eq!(stack.text(idle_in_transaction).await, "0");
     // It is replaced when it is lost.
     stack.exec(&format!("select pg_terminate_backend({pid})")).await;

@@ -2,30 +2,30 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::lane::{Lane, Quarantine};
 use crate::{
     hub::{Note, Outbox, SubscriberId},
     model::{Channel, Grant, Identity, Refusal},
     postgres::{
         Database, Error,
-        authorize::{Answer, Question, answers, may_subscribe},
+        authorize::{Answer, Question, may_subscribe},
     },
 };
 
-/// Questions asked in one statement. More would make one slow policy delay many verdicts.
+/// Questions asked in one statement.
 const BATCH: usize = 100;
-/// A policy that takes longer denies.
-const DEADLINE: Duration = Duration::from_secs(2);
-/// For how long a question that had no end is not asked again.
-const PENALTY: Duration = Duration::from_secs(10);
 /// Judging again may take this part of one database session at most: with very many subscriptions it takes longer than
 /// the configured time rather than more of the database.
 const IDLE_PER_BUSY: u32 = 1;
@@ -34,20 +34,32 @@ const IDLE_PER_BUSY: u32 = 1;
 pub struct Authorizer {
     database: Arc<Database>,
     recheck: Duration,
-    // Slow policies may never take all connections: publishing and replaying need some too.
-    permits: Semaphore,
+    // Policies may never take all connections: publishing and replaying need some too.
+    quick: Semaphore,
+    // Slow ones wait for each other only.
+    slow: Semaphore,
+    // When a table changes, a crowd asks at once.
+    anew: Semaphore,
     // Never held across an await.
     watched: Mutex<HashMap<Question, Watched>>,
-    /// Questions that had no end, and when that was seen.
-    penalties: Mutex<HashMap<Question, Instant>>,
+    watches: AtomicU64,
+    quarantine: Mutex<Quarantine<Question>>,
+    /// Rings for each lane when something has moved to it.
+    moved: [Notify; Lane::COUNT],
 }
 
 struct Watched {
     /// What the watchers believe; `None` when they may believe different things.
     answer: Option<Arc<Grant>>,
     judged_at: Instant,
-    watchers: HashMap<SubscriberId, Arc<Outbox>>,
+    watchers: HashMap<WatchId, (SubscriberId, Arc<Outbox>)>,
+    lane: Lane,
 }
+
+/// Names one watch; never used twice. A subscription may watch one question twice for a moment, when its token is
+/// renewed: ending the older watch must leave the newer one alone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct WatchId(u64);
 
 /// Why there is no grant.
 #[derive(Debug, thiserror::Error)]
@@ -61,15 +73,19 @@ pub enum GrantError {
 }
 
 impl Authorizer {
-    /// Judges again every `recheck`; new subscriptions use at most a quarter of the pool.
+    /// Judges again every `recheck`; new subscriptions use about a quarter of the pool.
     #[must_use]
     pub fn new(database: Arc<Database>, recheck: Duration, pool_size: usize) -> Self {
         Self {
             database,
             recheck,
-            permits: Semaphore::new((pool_size / 4).max(1)),
+            quick: Semaphore::new((pool_size / 4).max(1)),
+            slow: Semaphore::new(1),
+            anew: Semaphore::new((pool_size / 4).max(1)),
             watched: Mutex::default(),
-            penalties: Mutex::default(),
+            watches: AtomicU64::new(0),
+            quarantine: Mutex::default(),
+            moved: std::array::from_fn(|_| Notify::new()),
         }
     }
 
@@ -85,20 +101,62 @@ impl Authorizer {
             return known;
         }
         // Only message channels run people's policies; tables are looked up in the catalog.
-        let _permit = match channel {
-            Channel::Table(_) => None,
-            Channel::Messages(_) => Some(self.permits.acquire().await),
-        };
+        if let Channel::Table(_) = channel {
+            return self.judge(&question, Lane::Slow).await;
+        }
+        match self.judge_when_free(&self.quick, &question, Lane::Alone).await {
+            Err(GrantError::Unavailable(Error::Deadline(_))) => self.grant_slowly(&question).await,
+            verdict => verdict,
+        }
+    }
+
+    /// As [`Authorizer::grant`]; whoever watches the grant does so among the slow ones from the beginning.
+    async fn grant_slowly(&self, question: &Question) -> Result<Arc<Grant>, GrantError> {
+        let grant = self.judge_when_free(&self.slow, question, Lane::Slow).await?;
+        let slow = Watched { lane: Lane::Slow, ..Watched::new(&grant) };
+        self.watched.lock().entry(question.clone()).or_insert(slow);
+        Ok(grant)
+    }
+
+    /// The verdict on a table, no older than `asked`, and told to everybody who watches it: a crowd that waits for the
+    /// same one costs one question.
+    ///
+    /// # Errors
+    ///
+    /// When it may not be listened to any more, or nobody can say.
+    pub async fn judge_anew(&self, question: &Question, asked: Instant) -> Result<Arc<Grant>, GrantError> {
+        let _permit = self.anew.acquire().await;
+        let known =
+            self.watched.lock().get(question).filter(|it| it.judged_at >= asked).and_then(|it| it.answer.clone());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let verdict = self.judge(question, Lane::Slow).await;
+        match &verdict {
+            Ok(grant) => self.apply(question, Ok(Arc::clone(grant))),
+            Err(GrantError::Refused(refusal)) => self.apply(question, Err(refusal.clone())),
+            Err(GrantError::Unavailable(_)) => (),
+        }
+        verdict
+    }
+
+    async fn judge_when_free(
+        &self,
+        permits: &Semaphore,
+        question: &Question,
+        lane: Lane,
+    ) -> Result<Arc<Grant>, GrantError> {
+        let _permit = permits.acquire().await;
         // Somebody may have asked the same while this one waited.
-        match self.known(&question) {
+        match self.known(question) {
             Some(known) => known,
-            None => self.judge(&question).await,
+            None => self.judge(question, lane).await,
         }
     }
 
     /// What is known without asking: a verdict under watch, or that there was none in time a moment ago.
     fn known(&self, question: &Question) -> Option<Result<Arc<Grant>, GrantError>> {
-        if self.penalties.lock().get(question).is_some_and(|since| since.elapsed() < PENALTY) {
+        if self.quarantine.lock().holds(question, Instant::now()) {
             return Some(Err(GrantError::Refused(Refusal::Forbidden)));
         }
         let watched = self.watched.lock();
@@ -106,29 +164,18 @@ impl Authorizer {
         known.answer.clone().map(Ok)
     }
 
-    async fn judge(&self, question: &Question) -> Result<Arc<Grant>, GrantError> {
-        match may_subscribe(&self.database, std::slice::from_ref(question), DEADLINE).await {
+    /// Asks one question. No verdict in the slow lane's time means no; in another lane it means that nobody can say yet.
+    async fn judge(&self, question: &Question, lane: Lane) -> Result<Arc<Grant>, GrantError> {
+        match may_subscribe(&self.database, std::slice::from_ref(question), lane.deadline()).await {
             Ok(mut answers) => {
                 let answer = answers.pop().unwrap_or(Err(Refusal::Forbidden));
                 answer.map_err(GrantError::Refused)
             }
-            Err(error) if self.is_verdict(&error).await => {
-                warn!(channel = %question.channel.name(), error = error.chain(), "a policy failed: subscription denied");
-                if matches!(error, Error::Deadline(_)) {
-                    self.penalties.lock().insert(question.clone(), Instant::now());
-                }
+            Err(error) if denies(lane, question, &error) => {
+                self.note_failure(question, &error);
                 Err(GrantError::Refused(Refusal::Forbidden))
             }
             Err(error) => Err(GrantError::Unavailable(error)),
-        }
-    }
-
-    /// Whether a policy is to blame, by failing or by never ending: no verdict means no. Otherwise the server itself is
-    /// in trouble, and nobody's rights have changed.
-    async fn is_verdict(&self, error: &Error) -> bool {
-        match error {
-            Error::Deadline(_) => answers(&self.database, DEADLINE).await,
-            _ => is_refusal(error),
         }
     }
 
@@ -142,55 +189,91 @@ impl Authorizer {
         outbox: &Arc<Outbox>,
     ) -> Watch {
         let mut watched = self.watched.lock();
-        let fresh = || Watched { answer: Some(Arc::clone(grant)), judged_at: Instant::now(), watchers: HashMap::new() };
-        let entry = watched.entry(question.clone()).or_insert_with(fresh);
+        let entry = watched.entry(question.clone()).or_insert_with(|| Watched::new(grant));
         if entry.answer.as_ref() != Some(grant) {
             entry.answer = None;
         }
-        entry.watchers.insert(subscriber, Arc::clone(outbox));
-        Watch { authorizer: Arc::clone(self), question, subscriber }
+        let id = WatchId(self.watches.fetch_add(1, Ordering::Relaxed));
+        entry.watchers.insert(id, (subscriber, Arc::clone(outbox)));
+        Watch { authorizer: Arc::clone(self), question, id }
     }
 
-    /// Judges everything that is watched, again and again, until `stop` fires.
+    /// Judges everything that is watched, again and again, until `stop` fires. Each lane at its own pace: what is slow
+    /// in one delays nobody in another.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        loop {
-            let started = Instant::now();
-            let questions: Vec<Question> = self.watched.lock().keys().cloned().collect();
-            for batch in questions.chunks(BATCH) {
-                if stop.is_cancelled() {
-                    return;
-                }
-                self.judge_batch(batch).await;
-            }
-            self.penalties.lock().retain(|_, since| since.elapsed() < PENALTY);
-            let busy = started.elapsed();
-            // A right that is lost just after it was judged is found by the next round, which must begin and end in time.
-            let idle = (self.recheck * 3 / 4).saturating_sub(busy).max(busy * IDLE_PER_BUSY);
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(idle) => (),
-            }
+        let lanes = async {
+            tokio::join!(self.judge_lane(Lane::Together), self.judge_lane(Lane::Alone), self.judge_lane(Lane::Slow))
+        };
+        tokio::select! {
+            () = stop.cancelled() => (),
+            _ = lanes => (),
         }
     }
 
-    async fn judge_batch(&self, batch: &[Question]) {
-        match may_subscribe(&self.database, batch, DEADLINE).await {
-            Ok(answers) => batch.iter().zip(answers).for_each(|(question, answer)| self.apply(question, answer)),
-            Err(error) if self.is_verdict(&error).await => {
-                for question in batch {
-                    self.judge_alone(question).await;
-                }
+    async fn judge_lane(&self, lane: Lane) {
+        loop {
+            let started = Instant::now();
+            let questions = self.questions(lane);
+            for batch in questions.chunks(if lane == Lane::Together { BATCH } else { 1 }) {
+                self.judge_batch(batch, lane).await;
             }
+            self.quarantine.lock().forget(Instant::now());
+            let busy = started.elapsed();
+            // A right that is lost just after it was judged is found by the next round, which must begin and end in time.
+            let idle = (self.recheck * 3 / 4).saturating_sub(busy).max(busy * IDLE_PER_BUSY);
+            // What has just come to this lane has waited in another.
+            let _ = tokio::time::timeout(idle, self.moved[lane as usize].notified()).await;
+        }
+    }
+
+    fn questions(&self, lane: Lane) -> Vec<Question> {
+        let mut watched = self.watched.lock();
+        watched.retain(|_, it| it.is_wanted());
+        watched.iter().filter(|(_, it)| it.lane == lane).map(|(question, _)| question.clone()).collect()
+    }
+
+    async fn judge_batch(&self, batch: &[Question], lane: Lane) {
+        let started = Instant::now();
+        match may_subscribe(&self.database, batch, lane.deadline()).await {
+            Ok(answers) => {
+                self.move_to(batch, lane.after(started.elapsed()));
+                batch.iter().zip(answers).for_each(|(question, answer)| self.apply(question, answer));
+            }
+            Err(Error::Deadline(_)) if lane != Lane::Slow => self.move_to(batch, lane.slower()),
+            // Which of them fails is found out by asking each.
+            Err(error) if lane == Lane::Together && is_refusal(&error) => self.move_to(batch, Lane::Alone),
+            Err(error) if batch.iter().all(|it| denies(lane, it, &error)) => self.deny(batch, &error),
             // Nobody can say: those who listen keep listening, and nothing can come to them without the database.
             Err(error) => debug!(error = error.chain(), "rights could not be looked at"),
         }
     }
 
-    async fn judge_alone(&self, question: &Question) {
-        match self.judge(question).await {
-            Ok(grant) => self.apply(question, Ok(grant)),
-            Err(GrantError::Refused(refusal)) => self.apply(question, Err(refusal)),
-            Err(GrantError::Unavailable(error)) => debug!(error = error.chain(), "rights could not be looked at"),
+    fn move_to(&self, batch: &[Question], lane: Lane) {
+        let mut watched = self.watched.lock();
+        for question in batch {
+            if let Some(entry) = watched.get_mut(question)
+                && entry.lane != lane
+            {
+                // It has waited for an answer in vain; what was answered quickly can wait for its turn.
+                if lane == entry.lane.slower() {
+                    self.moved[lane as usize].notify_one();
+                }
+                entry.lane = lane;
+            }
+        }
+    }
+
+    fn deny(&self, batch: &[Question], error: &Error) {
+        for question in batch {
+            self.note_failure(question, error);
+            self.apply(question, Err(Refusal::Forbidden));
+        }
+    }
+
+    fn note_failure(&self, question: &Question, error: &Error) {
+        warn!(channel = %question.channel.name(), error = error.chain(), "a policy failed or has no end: denied");
+        if matches!(error, Error::Deadline(_)) {
+            self.quarantine.lock().add(question.clone(), Instant::now());
         }
     }
 
@@ -211,6 +294,17 @@ impl Authorizer {
 }
 
 impl Watched {
+    fn new(grant: &Arc<Grant>) -> Self {
+        let answer = Some(Arc::clone(grant));
+        Self { answer, judged_at: Instant::now(), watchers: HashMap::new(), lane: Lane::Together }
+    }
+
+    /// A grant that is asked for is watched a moment later, or never.
+    fn is_wanted(&self) -> bool {
+        const SETTLES_IN: Duration = Duration::from_secs(5);
+        !self.watchers.is_empty() || self.judged_at.elapsed() < SETTLES_IN
+    }
+
     fn confirm(&mut self, grant: &Arc<Grant>) {
         self.judged_at = Instant::now();
         if self.answer.as_ref() == Some(grant) {
@@ -221,10 +315,17 @@ impl Watched {
     }
 
     fn tell(&self, note: impl Fn(SubscriberId) -> Note) {
-        for (&subscriber, outbox) in &self.watchers {
-            outbox.note(note(subscriber));
+        for (subscriber, outbox) in self.watchers.values() {
+            outbox.note(note(*subscriber));
         }
     }
+}
+
+/// Whether this outcome of asking one question is a verdict, which can only be no. What is not answered in time is asked
+/// more patiently first; and where no policy is asked, none is to blame.
+fn denies(lane: Lane, question: &Question, error: &Error) -> bool {
+    let has_policy = matches!(question.channel, Channel::Messages(_));
+    is_refusal(error) || has_policy && lane == Lane::Slow && matches!(error, Error::Deadline(_))
 }
 
 /// Whether the server answered, if only by failing.
@@ -237,7 +338,7 @@ fn is_refusal(error: &Error) -> bool {
 pub struct Watch {
     authorizer: Arc<Authorizer>,
     question: Question,
-    subscriber: SubscriberId,
+    id: WatchId,
 }
 
 impl Drop for Watch {
@@ -246,9 +347,78 @@ impl Drop for Watch {
         let Some(entry) = watched.get_mut(&self.question) else {
             return;
         };
-        entry.watchers.remove(&self.subscriber);
+        entry.watchers.remove(&self.id);
         if entry.watchers.is_empty() {
             watched.remove(&self.question);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Config, Sources},
+        hub::Hub,
+        model::Topic,
+    };
+
+    struct Watching {
+        authorizer: Arc<Authorizer>,
+        question: Question,
+        grant: Arc<Grant>,
+        subscriber: SubscriberId,
+        outbox: Arc<Outbox>,
+    }
+
+    impl Watching {
+        /// Nothing here asks the database, so it is never reached.
+        fn new() -> Self {
+            let flags = vec![("database.url".to_owned(), "postgres://u@h/d".to_owned())];
+            let config = Config::load(&Sources { flags, ..Sources::default() }).expect("all that is needed");
+            let database = Arc::new(Database::new(&config.database).expect("an address"));
+            let channel = Channel::parse("table:s.t").expect("a name");
+            Self {
+                authorizer: Arc::new(Authorizer::new(database, Duration::from_secs(1), 4)),
+                question: Question { role: "authenticated".into(), claims: "{}".into(), channel },
+                grant: Arc::new(Grant { topic: Topic::Table(1), table: None }),
+                subscriber: Hub::new(0).subscriber_id(),
+                outbox: Arc::new(Outbox::new(1, 1)),
+            }
+        }
+
+        fn watch(&self) -> Watch {
+            self.authorizer.watch(self.question.clone(), &self.grant, self.subscriber, &self.outbox)
+        }
+
+        /// How often a refusal is told now.
+        fn refusals(&self) -> usize {
+            self.authorizer.apply(&self.question, Err(Refusal::Forbidden));
+            std::iter::from_fn(|| self.outbox.pop_note()).count()
+        }
+    }
+
+    #[test]
+    fn a_watch_that_is_replaced_after_the_new_one_is_made_leaves_it_alone() {
+        let watching = Watching::new();
+        let mut watch = watching.watch();
+        drop(std::mem::replace(&mut watch, watching.watch()));
+        assert_eq!(watching.refusals(), 1);
+    }
+
+    #[test]
+    fn a_watch_that_ends_before_the_new_one_is_made_leaves_it_alone() {
+        let watching = Watching::new();
+        drop(watching.watch());
+        let _watch = watching.watch();
+        assert_eq!(watching.refusals(), 1);
+    }
+
+    #[test]
+    fn nobody_is_told_after_the_last_watch() {
+        let watching = Watching::new();
+        drop((watching.watch(), watching.watch()));
+        assert_eq!(watching.refusals(), 0);
+        assert!(watching.authorizer.watched.lock().is_empty());
     }
 }

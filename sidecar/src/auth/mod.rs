@@ -4,6 +4,7 @@ mod authorizer;
 mod error;
 mod jwks;
 mod keys;
+mod lane;
 mod members;
 mod mint;
 mod token;

@@ -1,11 +1,17 @@
 //! Connection strings: libpq's TLS words are taken out here, because the driver does not know all of them.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::LazyLock, time::Duration};
 
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
-/// What a session of ours is called in `pg_stat_activity`.
-const APPLICATION_NAME: &str = "realtime-sidecar";
+/// What every session of this process is called in `pg_stat_activity`. Another process has another name, so that the
+/// database can count sidecars and not their sessions.
+#[must_use]
+pub fn process_name() -> &'static str {
+    static NAME: LazyLock<String> =
+        LazyLock::new(|| format!("realtime-sidecar-{:.8}", uuid::Uuid::new_v4().simple().to_string()));
+    &NAME
+}
 
 /// A parsed connection string. Its `Debug` and `Display` never show the password.
 #[derive(Clone)]
@@ -139,7 +145,7 @@ impl fmt::Debug for Dsn {
 
 /// Settings that every session of ours has, unless the string says otherwise.
 fn complete(postgres: &mut tokio_postgres::Config, mode: TlsMode) {
-    postgres.application_name(APPLICATION_NAME);
+    postgres.application_name(process_name());
     postgres.ssl_mode(match mode {
         TlsMode::Disable => SslMode::Disable,
         TlsMode::Prefer => SslMode::Prefer,
@@ -343,7 +349,8 @@ mod tests {
     #[test]
     fn every_session_is_named_kept_alive_and_given_up_in_time() {
         let dsn = parse("postgres://u@h/d");
-        assert_eq!(dsn.postgres().get_application_name(), Some(APPLICATION_NAME));
+        assert_eq!(dsn.postgres().get_application_name(), Some(process_name()));
+        assert_eq!(process_name().len(), "realtime-sidecar-".len() + 8);
         assert_eq!(dsn.postgres().get_keepalives_idle(), Duration::from_secs(15));
         assert_eq!(dsn.postgres().get_tcp_user_timeout(), Some(&Duration::from_secs(30)));
         let own = parse("postgres://u@h/d?keepalives_idle=60&tcp_user_timeout=5");

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_postgres::{Row, types::Type};
 
-use super::{Database, Error, call::query};
+use super::{Database, Error, Session};
 use crate::model::{Channel, Columns, Grant, Identity, Refusal, TableGrant, Topic};
 
 const MAY_SUBSCRIBE: &str = "select j.allowed, j.reason, j.relation, j.columns, j.types, j.key \
@@ -58,16 +58,11 @@ pub async fn may_subscribe(
         (&schema_names, Type::TEXT_ARRAY),
         (&table_names, Type::TEXT_ARRAY),
     ];
-    let rows = query(database, deadline, MAY_SUBSCRIBE, &parameters).await?;
+    let rows = Session::open(database).await?.query_within(deadline, MAY_SUBSCRIBE, &parameters).await?;
     if rows.len() != questions.len() {
         return Err(Error::NoRow);
     }
     rows.iter().zip(questions).map(|(row, question)| answer(row, &question.channel)).collect()
-}
-
-/// Whether the server answers the simplest question: if so, a call that does not end has itself to blame.
-pub async fn answers(database: &Database, deadline: Duration) -> bool {
-    query(database, deadline, "select 1", &[]).await.is_ok()
 }
 
 fn table(channel: &Channel) -> Option<(&str, &str)> {

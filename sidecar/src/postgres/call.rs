@@ -1,47 +1,160 @@
-//! Calling the database: each call has a deadline, and a connection in doubt is never used again.
+//! Calling the database over a connection on loan. What is in doubt is never used again.
+//!
+//! There are two kinds of calls. Those that run people's policies have a deadline, and at its end the server session is
+//! ended from outside: a policy can swallow a timeout or a cancel request. Those that read the log take as long as the
+//! server works on them, which it is asked from time to time over a second connection; when it does not answer, or says
+//! that it does nothing for us, the first connection is dead.
 
-use std::time::Duration;
+use std::{
+    future::Future,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
 
 use tokio_postgres::{Row, types::ToSql, types::Type};
 
-use super::{Client, Database, Error};
+use super::{Database, Error, PooledClient};
+use crate::config::process_name;
 
 /// A parameter and its type: statements stay unnamed, so one round trip is enough, poolers do not mind, and no policy
 /// function can replace a prepared statement of ours.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// Runs a statement on a pooled connection.
-///
-/// # Errors
-///
-/// When there is no connection, the server refused, or it did not answer in time. In doubt the connection is closed.
-pub(super) async fn query(
-    database: &Database,
-    deadline: Duration,
-    statement: &str,
-    parameters: &[Parameter<'_>],
-) -> Result<Vec<Row>, Error> {
-    let client = database.client().await?;
-    let result = query_on(&client, deadline, statement, parameters).await;
-    if result.as_ref().is_err_and(|error| error.sqlstate().is_none()) {
-        Database::discard(client);
-    }
-    result
+/// How long an answer may take before the server is asked whether it works on it.
+const ASK_AFTER: Duration = Duration::from_secs(3);
+/// How often in a row it may deny that: an answer that is on its way comes meanwhile.
+const DENIALS_MAX: u32 = 2;
+
+const IS_WORKING: &str = "select exists (select from pg_catalog.pg_stat_activity a where a.usename = session_user \
+     and (pg_catalog.starts_with(a.query, $1) and a.state = 'active' or a.state = 'disabled'))";
+const END_BACKEND: &str = "select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a \
+     where a.usename = session_user and a.state = 'active' and pg_catalog.starts_with(a.query, $1)";
+
+/// A connection on loan from the pool. When a call is given up half-way, by its deadline or because nobody waits for it
+/// any more, the connection is closed instead of given back: who got it next would wait for what still runs on it.
+pub struct Session<'a> {
+    database: &'a Database,
+    client: Option<PooledClient>,
+    in_doubt: AtomicBool,
 }
 
-/// Runs a statement on this connection.
-///
-/// # Errors
-///
-/// As [`query`]; the caller decides what becomes of the connection.
-pub(super) async fn query_on(
-    client: &Client,
-    deadline: Duration,
-    statement: &str,
-    parameters: &[Parameter<'_>],
-) -> Result<Vec<Row>, Error> {
-    match tokio::time::timeout(deadline, client.query_typed(statement, parameters)).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(Error::Deadline(deadline)),
+impl<'a> Session<'a> {
+    /// Takes a connection from the pool.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::client`].
+    pub async fn open(database: &'a Database) -> Result<Self, Error> {
+        let client = database.client().await?;
+        Ok(Self { database, client: Some(client), in_doubt: AtomicBool::new(false) })
+    }
+
+    /// Runs a statement for as long as the server works on it.
+    ///
+    /// # Errors
+    ///
+    /// When the server refused, or there is no sign that it still works on it.
+    pub(super) async fn query(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
+        let mark = Mark::new();
+        let text = mark.on(statement);
+        let mut call = std::pin::pin!(self.run(&text, parameters));
+        let mut denials = 0;
+        loop {
+            if let Ok(result) = tokio::time::timeout(ASK_AFTER, call.as_mut()).await {
+                return result;
+            }
+            denials = if self.database.is_working_on(&mark).await? { 0 } else { denials + 1 };
+            if denials >= DENIALS_MAX {
+                return Err(Error::Timeout(ASK_AFTER * DENIALS_MAX));
+            }
+        }
+    }
+
+    /// Runs a statement, and ends the server's session when it takes longer than `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// When the server refused, or did not answer. [`Error::Deadline`] when it answers, but not this.
+    pub(super) async fn query_within(
+        &self,
+        deadline: Duration,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        let mark = Mark::new();
+        match tokio::time::timeout(deadline, self.run(&mark.on(statement), parameters)).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.database.end_backend(&mark).await?;
+                Err(Error::Deadline(deadline))
+            }
+        }
+    }
+
+    async fn run(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
+        let Some(client) = &self.client else {
+            return Err(Error::Closed);
+        };
+        self.in_doubt.store(true, Ordering::Relaxed);
+        let result = client.query_typed(statement, parameters).await.map_err(Error::from);
+        if result.as_ref().err().is_none_or(|error| error.sqlstate().is_some()) {
+            self.in_doubt.store(false, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take().filter(|_| *self.in_doubt.get_mut()) {
+            Database::discard(client);
+        }
+    }
+}
+
+/// Names a running statement, so that it is found among the server's sessions wherever a pooler put it.
+struct Mark(String);
+
+impl Mark {
+    fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        Self(format!("/* {} {} */", process_name(), COUNT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn on(&self, statement: &str) -> String {
+        [&self.0, " ", statement].concat()
+    }
+}
+
+impl Database {
+    async fn is_working_on(&self, mark: &Mark) -> Result<bool, Error> {
+        let rows = self.aside(IS_WORKING, mark).await?;
+        Ok(rows.first().ok_or(Error::NoRow)?.try_get(0)?)
+    }
+
+    async fn end_backend(&self, mark: &Mark) -> Result<(), Error> {
+        self.aside(END_BACKEND, mark).await.map(drop)
+    }
+
+    /// Asks over a new connection: the pool's may all be taken by what is asked about.
+    async fn aside(&self, statement: &str, mark: &Mark) -> Result<Vec<Row>, Error> {
+        const DEADLINE: Duration = Duration::from_secs(3);
+        let asked = async {
+            let (client, connection) = self.probe().await?;
+            let parameters: [Parameter<'_>; 1] = [(&mark.0, Type::TEXT)];
+            while_connected(connection, async { Ok(client.query_typed(statement, &parameters).await?) }).await
+        };
+        tokio::time::timeout(DEADLINE, asked).await.unwrap_or(Err(Error::Timeout(DEADLINE)))
+    }
+}
+
+/// A connection works only while it is polled.
+async fn while_connected<T>(
+    connection: impl Future<Output = Result<(), tokio_postgres::Error>>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        result = work => result,
+        ended = connection => Err(ended.err().map_or(Error::Closed, Error::Postgres)),
     }
 }

@@ -1,23 +1,12 @@
 //! Reading the log and keeping it going: one SQL call each.
 
-use std::time::Duration;
-
 use tokio_postgres::{Row, error::SqlState, types::Type};
 
-use super::{
-    Client, Database, Error,
-    call::{Parameter, query, query_on},
-    row::EventReader,
-};
+use super::{Database, Error, Session, call::Parameter, row::EventReader};
 use crate::model::{Event, Gap, GapReason, Offset, Topic};
 
 /// The contract's versions that this sidecar speaks.
 pub const CONTRACT_VERSIONS: std::ops::RangeInclusive<i32> = 1..=1;
-
-/// A large page takes milliseconds: what takes this long is stuck, or its line is dead.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// A tick after a transaction of ten million rows takes this long; so may retention after a long pause.
-const TICK_DEADLINE: Duration = Duration::from_secs(60);
 
 const READ: &str = "select kind, \"offset\", until, reason, op, relations, schemas, tables, key, record, old_record, \
      oversize, at, channel, event, payload, message_id::text, sender_type, sender_id::text, sender \
@@ -80,8 +69,8 @@ pub struct Status {
 /// # Errors
 ///
 /// When there is no answer; the extension may be missing.
-pub async fn contract_version(client: &Client) -> Result<i32, Error> {
-    Ok(one(client, "select realtime.contract_version()").await?.try_get(0)?)
+pub async fn contract_version(session: &Session<'_>) -> Result<i32, Error> {
+    Ok(one(session, "select realtime.contract_version()").await?.try_get(0)?)
 }
 
 /// Makes what has committed readable, and gives whether there was anything.
@@ -89,8 +78,8 @@ pub async fn contract_version(client: &Client) -> Result<i32, Error> {
 /// # Errors
 ///
 /// When there is no answer.
-pub async fn tick(client: &Client) -> Result<bool, Error> {
-    Ok(!query_on(client, TICK_DEADLINE, "select tick_id from realtime.tick()", &[]).await?.is_empty())
+pub async fn tick(session: &Session<'_>) -> Result<bool, Error> {
+    Ok(!session.query("select tick_id from realtime.tick()", &[]).await?.is_empty())
 }
 
 /// Says in the log that events could not be written, where that happened. To be called before a tick, by who ticks.
@@ -98,8 +87,8 @@ pub async fn tick(client: &Client) -> Result<bool, Error> {
 /// # Errors
 ///
 /// When there is no answer.
-pub async fn mark_lost(client: &Client) -> Result<(), Error> {
-    query_on(client, DEADLINE, "select realtime.mark_lost()", &[]).await.map(drop)
+pub async fn mark_lost(session: &Session<'_>) -> Result<(), Error> {
+    session.query("select realtime.mark_lost()", &[]).await.map(drop)
 }
 
 /// Keeps the retention of log and messages. To be called now and then, by who ticks.
@@ -107,8 +96,8 @@ pub async fn mark_lost(client: &Client) -> Result<(), Error> {
 /// # Errors
 ///
 /// When there is no answer, or it could not be done.
-pub async fn keep_house(client: &Client) -> Result<(), Error> {
-    query_on(client, TICK_DEADLINE, "select realtime.keep_house()", &[]).await.map(drop)
+pub async fn keep_house(session: &Session<'_>) -> Result<(), Error> {
+    session.query("select realtime.keep_house()", &[]).await.map(drop)
 }
 
 /// Wakes every sidecar. To be called after a tick that had something.
@@ -116,8 +105,8 @@ pub async fn keep_house(client: &Client) -> Result<(), Error> {
 /// # Errors
 ///
 /// When there is no answer.
-pub async fn ring(client: &Client) -> Result<(), Error> {
-    query_on(client, DEADLINE, "select realtime.ring()", &[]).await.map(drop)
+pub async fn ring(session: &Session<'_>) -> Result<(), Error> {
+    session.query("select realtime.ring()", &[]).await.map(drop)
 }
 
 /// Gives whether a worker runs now, starting one when there is room for it.
@@ -125,8 +114,8 @@ pub async fn ring(client: &Client) -> Result<(), Error> {
 /// # Errors
 ///
 /// When there is no answer.
-pub async fn start_worker(client: &Client) -> Result<bool, Error> {
-    Ok(one(client, "select realtime.start_worker()").await?.try_get(0)?)
+pub async fn start_worker(session: &Session<'_>) -> Result<bool, Error> {
+    Ok(one(session, "select realtime.start_worker()").await?.try_get(0)?)
 }
 
 /// How the log is kept going.
@@ -134,8 +123,8 @@ pub async fn start_worker(client: &Client) -> Result<bool, Error> {
 /// # Errors
 ///
 /// When there is no answer.
-pub async fn status(client: &Client) -> Result<Status, Error> {
-    let row = one(client, "select mode, lag_ms, log_bytes from realtime.status()").await?;
+pub async fn status(session: &Session<'_>) -> Result<Status, Error> {
+    let row = one(session, "select mode, lag_ms, log_bytes from realtime.status()").await?;
     Ok(Status {
         has_worker: row.try_get::<_, &str>(0)? == "worker",
         lag_ms: row.try_get::<_, Option<f64>>(1)?.unwrap_or_default(),
@@ -148,37 +137,34 @@ pub async fn status(client: &Client) -> Result<Status, Error> {
 /// # Errors
 ///
 /// As [`read`].
-pub async fn head(client: &Client) -> Result<Offset, ReadError> {
-    let rows = query_on(client, DEADLINE, READ, &parameters(&None, &0, &0, &None, &None)).await.map_err(read_error)?;
+pub async fn head(session: &Session<'_>) -> Result<Offset, ReadError> {
+    let rows = session.query(READ, &parameters(&None, &0, &0, &None, &None)).await.map_err(read_error)?;
     Ok(collect(&rows, Offset::ZERO)?.head)
 }
 
-/// Reads on, on this connection.
+/// Reads on, over this session.
 ///
 /// # Errors
 ///
 /// Why it could not be read.
-pub async fn read(client: &Client, it: Query<'_>) -> Result<Read, ReadError> {
+pub async fn read(session: &Session<'_>, it: Query<'_>) -> Result<Read, ReadError> {
     let (after, events, bytes, relation, channel) = arguments(it);
     let parameters = parameters(&after, &events, &bytes, &relation, &channel);
-    let rows = query_on(client, DEADLINE, READ, &parameters).await.map_err(read_error)?;
+    let rows = session.query(READ, &parameters).await.map_err(read_error)?;
     collect(&rows, it.after)
 }
 
-/// Reads on, on a connection from the pool.
+/// Reads on, over a session of its own.
 ///
 /// # Errors
 ///
 /// Why it could not be read.
 pub async fn read_pooled(database: &Database, it: Query<'_>) -> Result<Read, ReadError> {
-    let (after, events, bytes, relation, channel) = arguments(it);
-    let parameters = parameters(&after, &events, &bytes, &relation, &channel);
-    let rows = query(database, DEADLINE, READ, &parameters).await.map_err(read_error)?;
-    collect(&rows, it.after)
+    read(&Session::open(database).await?, it).await
 }
 
-async fn one(client: &Client, statement: &str) -> Result<Row, Error> {
-    let mut rows = query_on(client, DEADLINE, statement, &[]).await?;
+async fn one(session: &Session<'_>, statement: &str) -> Result<Row, Error> {
+    let mut rows = session.query(statement, &[]).await?;
     rows.pop().ok_or(Error::NoRow)
 }
 

@@ -12,6 +12,7 @@ mod row;
 mod tls;
 
 pub use backoff::{Backoff, random_fraction};
+pub use call::Session;
 pub use connect::{Client, Connection, Database, PooledClient};
 pub use error::{Error, RoleFault};
 pub use tls::TlsError;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::{error::SqlState, types::Type};
 
-use super::{Database, Error, call::query};
+use super::{Database, Error, Session};
 use crate::model::{ChannelName, Identity};
 
 /// A policy that takes longer denies. The write may still happen: its `message_id` makes trying again safe.
@@ -70,7 +70,8 @@ pub async fn publish_as(
         (&payload, Type::TEXT),
         (&message_id, Type::TEXT),
     ];
-    let rows = query(database, DEADLINE, PUBLISH, &parameters).await.map_err(publish_error)?;
+    let session = Session::open(database).await.map_err(PublishError::Unavailable)?;
+    let rows = session.query_within(DEADLINE, PUBLISH, &parameters).await.map_err(publish_error)?;
     let row = rows.first().ok_or(PublishError::Unavailable(Error::NoRow))?;
     let read = || Ok(Published { message_id: row.try_get(0)?, duplicate: row.try_get(1)? });
     read().map_err(|error: tokio_postgres::Error| PublishError::Unavailable(error.into()))
