@@ -162,7 +162,7 @@ begin
     return false;
   elsif m.channel_name = channel and m.event_name = event
         and (case m.sender_type
-               when 'user' then m.sender = (claims::jsonb ->> 'sub')
+               when 'user' then m.sender is not distinct from realtime._subject(claims::jsonb)
                else not realtime._policies_decide((select r.oid from pg_roles r where r.rolname = role), 'realtime.messages'::regclass)
              end) then
     return true;

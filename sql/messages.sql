@@ -25,6 +25,11 @@ comment on column realtime.messages.sender is 'Subject (sub) of the sender''s to
 alter table realtime.messages enable row level security;
 grant insert (channel_name, event_name, payload) on realtime.messages to public;
 
+-- Whom a token is about: sub, or what other systems call it.
+create function realtime._subject(claims jsonb) returns text
+  language sql immutable parallel safe
+  return coalesce(claims ->> 'sub', claims ->> 'user_id', claims ->> 'uid');
+
 -- Runs as whoever inserts. Those whom the policies do not bind (owner, superuser, BYPASSRLS) are the system.
 create function realtime._stamp_sender() returns trigger
   language plpgsql
@@ -35,7 +40,7 @@ declare
 begin
   if row_security_active('realtime.messages'::regclass) then
     new.sender_type := 'user';
-    new.sender := claims ->> 'sub';
+    new.sender := realtime._subject(claims);
     new.sender_id := case when new.sender ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then new.sender::uuid end;
   else
     new.sender_type := 'system';

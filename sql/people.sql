@@ -127,7 +127,7 @@ comment on function realtime.grant_sidecar(regrole) is
 -- Who may call what. Functions are open to everybody by default; here only those are that somebody needs.
 revoke execute on all functions in schema realtime from public;
 grant execute on function
-  realtime.contract_version(), realtime.channel_name(), realtime.history(text, bigint, int), realtime._matches(text, text), realtime.notify_table_change(), realtime.start_worker(),
+  realtime.contract_version(), realtime.channel_name(), realtime.history(text, bigint, int), realtime._matches(text, text), realtime._subject(jsonb), realtime.notify_table_change(), realtime.start_worker(),
   realtime.enable_realtime(regclass, jsonb), realtime.enable_realtime(text, text, jsonb),
   realtime.enable_realtime_all(text, jsonb),
   realtime.disable_realtime(regclass), realtime.disable_realtime(text, text), realtime._check_table(regclass), realtime._find_table(text, text),

@@ -11,6 +11,13 @@ create table realtime.settings (
 );
 comment on table realtime.settings is 'Settings of this database''s log and messages. Change with UPDATE; the worker reads them within ten seconds.';
 
+create function realtime._setting(name text) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+begin atomic
+  select s.value from realtime.settings s where s.name = $1;
+end;
+
 create function realtime._check_setting() returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -30,6 +37,12 @@ begin
     raise exception 'unknown setting "%"', new.name
       using errcode = 'invalid_parameter_value', hint = 'select name, value, description from realtime.settings';
   end if;
+  if tg_op = 'UPDATE' and new.name in ('log_retention', 'messages_retention')
+     and (case when new.name = 'messages_retention' then new.value::interval < realtime._setting('log_retention')::interval
+               else new.value::interval > realtime._setting('messages_retention')::interval end) then
+    raise exception 'messages must be kept as long as the log: log_retention is at most messages_retention'
+      using errcode = 'invalid_parameter_value', hint = 'A message is stored once; without it there is nothing to resume with.';
+  end if;
   if tg_op = 'INSERT' and exists (select from realtime.settings s where s.name = new.name) then
     -- A restore: the rows of the dump come on top of those that CREATE EXTENSION has just made.
     update realtime.settings s set value = new.value where s.name = new.name;
@@ -48,13 +61,6 @@ insert into realtime.settings (name, value, description) values
 
 -- Only what a DBA changed is worth dumping; the defaults come with the next install.
 select pg_extension_config_dump('realtime.settings', '');
-
-create function realtime._setting(name text) returns text
-  language sql stable
-  set search_path = pg_catalog, pg_temp
-begin atomic
-  select s.value from realtime.settings s where s.name = $1;
-end;
 
 -- The limit above which an event is not delivered whole. Asked through the library, which knows its parameters only once it is loaded.
 create function realtime._max_event_bytes() returns int

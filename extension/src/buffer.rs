@@ -65,6 +65,10 @@ struct Buffer {
     entries: Vec<Entry>,
     /// The images, one after another.
     bytes: Vec<u8>,
+    /// What the entries' ranges call the first byte.
+    base: usize,
+    /// The log was full when this transaction became large: none of it is written, and that is told.
+    is_lost: bool,
     /// Layouts that the entries name, until each was seen in its table.
     layouts: HashMap<i64, Rc<Capture>>,
     /// Tables with a gap mark, and the subtransaction that left it.
@@ -103,6 +107,9 @@ pub(crate) unsafe fn push(change: Change) {
     unsafe {
         let subtransaction = pg_sys::GetCurrentSubTransactionId();
         let full = BUFFER.with_borrow_mut(|b| {
+            if b.is_lost {
+                return false;
+            }
             b.push(subtransaction, change);
             b.is_full(subtransaction)
         });
@@ -113,9 +120,9 @@ pub(crate) unsafe fn push(change: Change) {
 }
 
 impl Entry {
-    /// The log's row; its images lie in `bytes`.
-    fn row<'a>(&self, bytes: &'a [u8]) -> Row<'a> {
-        let image = |range: &Option<Range<usize>>| range.clone().map(|r| &bytes[r]);
+    /// The log's row; its images lie in `bytes`, which begin at `base`.
+    fn row<'a>(&self, bytes: &'a [u8], base: usize) -> Row<'a> {
+        let image = |range: &Option<Range<usize>>| range.clone().map(|r| &bytes[r.start - base..r.end - base]);
         Row {
             seq: self.seq,
             layout: self.layout,
@@ -254,25 +261,29 @@ unsafe fn spill(subtransaction: pg_sys::SubTransactionId) {
     // SAFETY: called from a trigger; the buffer is not borrowed while Postgres runs.
     unsafe {
         let mut buffer = BUFFER.take();
-        let own = buffer.entries.split_off(buffer.start_of(subtransaction));
-        buffer.placed = buffer.placed.min(buffer.entries.len());
-        buffer.spilled = true;
-        buffer.give_places();
-        let mut early = Buffer {
-            entries: own,
-            bytes: std::mem::take(&mut buffer.bytes),
-            next_seq: buffer.next_seq,
-            ..Buffer::default()
-        };
-        std::mem::swap(&mut early.layouts, &mut buffer.layouts);
-        write_out(&mut early);
-        buffer.next_seq = early.next_seq;
-        buffer.layouts = early.layouts;
-        if !buffer.entries.is_empty() {
-            early.bytes.truncate(early.entries.first().map_or(0, |e| e.start));
-            buffer.bytes = early.bytes;
+        if !buffer.spilled && is_full() {
+            // All or nothing: what comes after is not written either.
+            LOST.set(true);
+            BUFFER.set(Buffer { is_lost: true, ..Buffer::default() });
+            return;
         }
+        buffer.spilled = true;
+        let start = buffer.start_of(subtransaction);
+        let own = buffer.entries.split_off(start);
+        let base = own.first().map_or(buffer.bytes.len(), |first| first.start);
+        let bytes = buffer.bytes.split_off(base);
+        buffer.placed = buffer.placed.min(start);
+        buffer.give_places();
+        let layouts = std::mem::take(&mut buffer.layouts);
+        let mut early = Buffer { entries: own, bytes, base, layouts, next_seq: buffer.next_seq, ..Buffer::default() };
+        // The parents' entries stay safe when writing fails: the error may end this subtransaction alone.
+        buffer.layouts = early.layouts.clone();
         BUFFER.set(buffer);
+        write_out(&mut early);
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.next_seq = early.next_seq;
+            buffer.layouts = early.layouts;
+        });
     }
 }
 
@@ -283,11 +294,11 @@ unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _
     };
     match event {
         // SAFETY: still inside the transaction; user code cannot run any more.
-        XACT_EVENT_PRE_COMMIT => unsafe { before_commit(true) },
+        XACT_EVENT_PRE_COMMIT => unsafe { before_commit(false) },
         // SAFETY: as above.
-        XACT_EVENT_PRE_PREPARE => unsafe { before_commit(false) },
+        XACT_EVENT_PRE_PREPARE => unsafe { before_commit(true) },
         XACT_EVENT_COMMIT => after_commit(),
-        // What is prepared commits without our knowing, so what it lost is told now: a mark too many harms nobody.
+        // Lost to a lock on our tables, which are about to go: told now or never.
         XACT_EVENT_PREPARE => after_commit(),
         XACT_EVENT_ABORT => {
             forget_transaction();
@@ -329,10 +340,19 @@ unsafe extern "C-unwind" fn at_subtransaction_end(
     }
 }
 
-unsafe fn before_commit(can_tell_later: bool) {
+/// `is_prepare`: what is prepared commits later and without our knowing. A loss told now would come too early, so such a
+/// transaction carries its events, or at least its gap mark, itself.
+unsafe fn before_commit(is_prepare: bool) {
     // SAFETY: inside the committing transaction; the snapshot is popped again.
     unsafe {
         let mut buffer = BUFFER.take();
+        if buffer.is_lost && is_prepare {
+            buffer.push(1, Change { op: b'G', flags: LOG_FULL, ..Change::default() });
+        } else if buffer.is_lost {
+            LOST.set(true);
+            wake::ensure_worker();
+            return;
+        }
         if buffer.spilled {
             // The key that decides this transaction's place must be taken now.
             buffer.give_places();
@@ -350,7 +370,7 @@ unsafe fn before_commit(can_tell_later: bool) {
                 start: buffer.bytes.len(),
             });
         }
-        if buffer.entries.is_empty() || (can_tell_later && lose(&buffer)) {
+        if buffer.entries.is_empty() || (!is_prepare && lose(&buffer)) {
             return;
         }
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
@@ -359,12 +379,18 @@ unsafe fn before_commit(can_tell_later: bool) {
     }
 }
 
-/// Whether these entries must not be written, because the log is at its cap. Gap marks always are: they are few and small.
+/// Whether the log is at its cap, and what is lost can be told.
+unsafe fn is_full() -> bool {
+    // SAFETY: inside a transaction.
+    unsafe { Schema::current().is_some_and(|schema| schema.state().is_full) && registry::entry().is_some() }
+}
+
+/// Whether these entries must not be written, because the log is at its cap. Gap marks always are: they are few and
+/// small. A transaction that has written a part goes on: it comes whole or not at all.
 unsafe fn lose(buffer: &Buffer) -> bool {
     // SAFETY: inside a transaction.
     unsafe {
-        let is_full = Schema::current().is_some_and(|schema| schema.state().is_full);
-        if !is_full || buffer.entries.iter().all(|e| e.op == b'G') || registry::entry().is_none() {
+        if buffer.spilled || buffer.entries.iter().all(|e| e.op == b'G') || !is_full() {
             return false;
         }
         LOST.set(true);
@@ -392,7 +418,7 @@ unsafe fn write_out(buffer: &mut Buffer) {
         for (n, entry) in buffer.entries.iter().enumerate() {
             run += 1;
             let goes_on = run < RUN_MAX && buffer.entries.get(n + 1).is_some_and(|next| next.seq == entry.seq + 1);
-            segment.insert(&entry.row(&buffer.bytes), (!goes_on).then_some(run));
+            segment.insert(&entry.row(&buffer.bytes, buffer.base), (!goes_on).then_some(run));
             if !goes_on {
                 run = 0;
             }

@@ -292,20 +292,43 @@ unsafe fn columns_of(descriptor: pg_sys::TupleDesc, excluded: &[Vec<u8>]) -> Vec
 }
 
 /// Positions (from 0) of the primary key's columns or, without one, of the replica identity index's.
+///
+/// Not rd_pkindex, which leaves deferrable keys out on some versions; `realtime._key_columns()` has the same rule.
 unsafe fn key_attributes(relation: pg_sys::Relation) -> Vec<usize> {
-    // SAFETY: the index is opened and closed here; indkey has indnkeyatts entries at least.
+    // SAFETY: the list is of oids and is freed.
     unsafe {
-        // Computes rd_pkindex and rd_replidindex; the list itself is not needed.
-        pg_sys::list_free(pg_sys::RelationGetIndexList(relation));
-        let index = [(*relation).rd_pkindex, (*relation).rd_replidindex].into_iter().find(|i| *i != pg_sys::InvalidOid);
-        let Some(index) = index else { return Vec::new() };
-        let index = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
-        let form = (*index).rd_index;
-        let n = usize::try_from((*form).indnkeyatts).unwrap_or(0);
-        let numbers = std::slice::from_raw_parts((*form).indkey.values.as_ptr(), n);
+        let list = pg_sys::RelationGetIndexList(relation);
+        if list.is_null() {
+            return Vec::new();
+        }
+        let cells = std::slice::from_raw_parts((*list).elements, usize::try_from((*list).length).unwrap_or(0));
+        let indexes: Vec<(bool, Vec<usize>)> = cells.iter().filter_map(|cell| key_index(cell.oid_value)).collect();
+        pg_sys::list_free(list);
+        let primary = indexes.iter().find(|(is_primary, _)| *is_primary).or(indexes.first());
+        primary.map(|(_, positions)| positions.clone()).unwrap_or_default()
+    }
+}
+
+/// Whether an index is the primary key's, and its columns; `None` for one that identifies no rows.
+unsafe fn key_index(index: pg_sys::Oid) -> Option<(bool, Vec<usize>)> {
+    // SAFETY: a syscache look-up that is released again; indkey has indnkeyatts entries at least.
+    unsafe {
+        let zero = pg_sys::Datum::from(0);
+        let tuple =
+            pg_sys::SearchSysCache(pg_sys::SysCacheIdentifier::INDEXRELID as i32, index.into(), zero, zero, zero);
+        if tuple.is_null() {
+            return None;
+        }
+        let header = (*tuple).t_data;
+        let form = header.cast::<u8>().add(usize::from((*header).t_hoff)).cast::<pg_sys::FormData_pg_index>();
+        let numbers = std::slice::from_raw_parts(
+            (*form).indkey.values.as_ptr(),
+            usize::try_from((*form).indnkeyatts).unwrap_or(0),
+        );
         let positions = numbers.iter().filter(|n| **n > 0).map(|n| usize::from(*n as u16) - 1).collect();
-        pg_sys::index_close(index, pg_sys::AccessShareLock as i32);
-        positions
+        let (is_primary, is_identity) = ((*form).indisprimary, (*form).indisreplident);
+        pg_sys::ReleaseSysCache(tuple);
+        (is_primary || is_identity).then_some((is_primary, positions))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{array, caught};
 use images::{Images, Stored};
 use pgrx::prelude::*;
 use scan::Over;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
@@ -33,6 +33,8 @@ type PlanKey = (u32, CString, Vec<i32>);
 type Plans = HashMap<PlanKey, pg_sys::SPIPlanPtr>;
 
 thread_local! {
+    /// A judgement is running. A policy's function that asks for another one would free the plan being run.
+    static JUDGING: Cell<bool> = const { Cell::new(false) };
     static IDENTITIES: RefCell<HashMap<i32, Rc<Identity>>> = RefCell::new(HashMap::new());
     static PLANS: RefCell<(u64, Plans)> = RefCell::new((0, HashMap::new()));
 }
@@ -58,6 +60,7 @@ unsafe fn forget(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
 
 /// `_judge(relation, layouts, flags, olds, news, identities)`: a text of two characters an event for each identity.
 unsafe fn judge(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    let _judging = Judging::begin();
     // SAFETY: declared STRICT in sql/judge.sql; the relation is closed again, its lock kept.
     unsafe {
         let argument = |n| pgrx::fcinfo::pg_getarg_datum_raw(call, n);
@@ -78,6 +81,28 @@ unsafe fn judge(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
         pg_sys::table_close(relation, pg_sys::NoLock as i32);
         let mut texts: Vec<pg_sys::Datum> = verdicts.iter().map(|v| array::text(v)).collect();
         array::build(array::TEXT, &mut texts)
+    }
+}
+
+/// While it lives, no other judgement begins.
+struct Judging;
+
+impl Judging {
+    fn begin() -> Self {
+        if JUDGING.replace(true) {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "a policy must not call realtime.judge()"
+            );
+        }
+        Self
+    }
+}
+
+impl Drop for Judging {
+    fn drop(&mut self) {
+        JUDGING.set(false);
     }
 }
 

@@ -98,3 +98,10 @@ insert into loose values (repeat('x', 2000));
 update loose set body = 'small';
 select events from realtime.tick();
 select op, record, old_record, oversize from events() where tables = 'public.loose';
+-- A deferrable primary key is a key.
+create table later (id int primary key deferrable, body text);
+select realtime.enable_realtime('later'::regclass, '{"old": "key"}');
+insert into later values (1, 'a');
+delete from later;
+select events from realtime.tick();
+select r.op, r.key, r.old_record from realtime.status() s, realtime.read(s.oldest, 1000, 1000000, 'later'::regclass, null) r where kind = 'e';

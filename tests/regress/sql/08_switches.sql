@@ -46,5 +46,37 @@ insert into load_a values (6);
 select realtime.mark_lost();
 select realtime.tick() is not null as ticked;
 select op, reason, tables, record from at_start, realtime.read(head, 1000, 1000000, null, null) where kind = 'e' offset 2;
+-- Large transactions too are written whole or not at all.
+update realtime.state set is_full = true;
+update at_start set head = (select s.head from realtime.status() s);
+\c -
+set realtime.spill_bytes = '64kB';
+begin;
+insert into load_a select generate_series(10000, 90000);
+savepoint s;
+insert into load_b values (77);
+rollback to s;
+commit;
+select realtime.mark_lost();
+select realtime.tick() is not null as ticked;
+select op, reason, count(*) from at_start, realtime.read(head, 100000, 1000000, null, null) where kind = 'e' group by op, reason;
+begin; insert into load_a select generate_series(300000, 370000); prepare transaction 'large at the cap';
+select realtime.mark_lost();
+commit prepared 'large at the cap';
+select realtime.tick() is not null as ticked;
+select op, reason, count(*) from at_start, realtime.read(head, 100000, 1000000, null, null) where kind = 'e' group by op, reason;
+update realtime.state set is_full = false;
+\c -
+set realtime.spill_bytes = '64kB';
+begin;
+insert into load_a select generate_series(100000, 170000);
+update realtime.state set is_full = true;
+insert into load_a select generate_series(200000, 270000);
+commit;
+select realtime.tick() is not null as ticked;
+select last_offset - first_offset + 1 as written_whole from realtime.ticks order by id desc limit 1;
+update realtime.state set is_full = false;
+-- Messages are kept as long as the log.
+update realtime.settings set value = '1 hour' where name = 'messages_retention';
 update realtime.settings set value = '4 GB' where name = 'log_max_size';
 select realtime.stop_worker();

@@ -92,6 +92,12 @@ alter policy own on doc using (held_by = uid_wrapped());
 select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 3 group by id order by id;
 alter policy own on doc using (held_by = (select auth.jwt() ->> 'sub'));
 select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 3 group by id order by id;
+-- A policy must not judge.
+create function judge_again(id int) returns bool language plpgsql security definer as $$
+begin perform realtime.judge('doc'::regclass, (select head from from_here), (select head + 1000 from from_here), array[2]); return true; end $$;
+alter policy own on doc using (judge_again(id));
+select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 2 group by id order by id;
+alter policy own on doc using (held_by = (select auth.jwt() ->> 'sub'));
 -- A revoked grant, a dropped role membership: seen at once.
 revoke select on doc from authenticated;
 select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 3 group by id order by id;
