@@ -67,6 +67,12 @@ async fn uses_tls(stack: &Stack) -> bool {
 
 #[tokio::test]
 async fn tls_to_postgres_is_used_and_verified_as_asked() {
+    let builds_with_tls =
+        spawn_blocking(|| !Server::shared().psql("postgres", "show ssl_library").is_empty()).await.unwrap();
+    if !builds_with_tls {
+        println!("this Postgres was built without TLS");
+        return;
+    }
     let (certificate, other, server) = spawn_blocking(|| {
         let tree = Server::shared().tree();
         let certificate = Certificate::new(tree.clone());

@@ -59,7 +59,7 @@ fn resident_bytes(pid: u32) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_copy_of_100_000_rows_reaches_a_slow_reader_without_loss() {
     let stack = Stack::with(TABLE).await;
-    let proxy = Proxy::start(stack.sidecar.address()).await;
+    let proxy = Proxy::start(stack.sidecar.address());
     let mut slow = Connect::new(proxy.address(), Dialect::Native).open().await;
     let mut quick = stack.native().await;
     slow.subscribe("table:t").await;
@@ -93,9 +93,26 @@ async fn a_copy_of_100_000_rows_reaches_a_slow_reader_without_loss() {
 }
 
 #[tokio::test]
+async fn a_reader_that_is_slow_but_steady_is_not_taken_for_dead() {
+    // Its pongs wait behind everything that was sent before the pings, for longer than a silent peer may be silent.
+    let timing = [("REALTIME_TIMING_PING_MS", "500"), ("REALTIME_TIMING_DEAD_MS", "3000")];
+    let builder = timing.iter().fold(Stack::builder().sql(TABLE), |builder, (name, value)| builder.set(name, value));
+    let stack = builder.start().await;
+    let proxy = Proxy::start(stack.sidecar.address());
+    let mut client = Connect::new(proxy.address(), Dialect::Native).open().await;
+    client.subscribe("table:t").await;
+    proxy.set(Mode::Slow { bytes_per_second: 200_000 });
+    stack.exec("insert into t select i, repeat('x', 100000) from generate_series(1, 20) i").await;
+    for id in 1..=20 {
+        assert_eq!(client.event().await.record()["id"], id);
+    }
+    assert_eq!(client.ask(json!({"type": "ping"})).await.kind(), "pong");
+}
+
+#[tokio::test]
 async fn a_reader_that_takes_nothing_is_closed_and_resumes() {
     let stack = Stack::builder().sql(TABLE).set("REALTIME_TIMING_NO_PROGRESS_MS", "1000").start().await;
-    let proxy = Proxy::start(stack.sidecar.address()).await;
+    let proxy = Proxy::start(stack.sidecar.address());
     let mut client = Connect::new(proxy.address(), Dialect::Native).open().await;
     let start = client.subscribe("table:t").await.offset();
     proxy.set(Mode::HalfOpen);

@@ -202,7 +202,7 @@ async fn a_network_that_goes_silent_is_noticed() {
 #[tokio::test]
 async fn cg_26_without_notifications_events_come_by_polling() {
     let stack = Stack::with(&format!("{TABLE}{ROOMS}")).await;
-    let proxy = Proxy::start(([127, 0, 0, 1], stack.server().port()).into()).await;
+    let proxy = Proxy::start(([127, 0, 0, 1], stack.server().port()).into());
     let mut stack = stack;
     stack.sidecar.stop().await;
     let direct = stack.sidecar_url(proxy.address().port());
@@ -251,7 +251,7 @@ async fn a_stopping_sidecar_says_goodbye_and_leaves_no_session() {
 #[tokio::test]
 async fn a_stopping_sidecar_does_not_wait_for_the_database_or_for_silent_clients() {
     let mut stack = Stack::builder().proxy().sql(TABLE).set("REALTIME_TIMING_DRAIN_MS", "3000").start().await;
-    let front = Proxy::start(stack.sidecar.address()).await;
+    let front = Proxy::start(stack.sidecar.address());
     let mut silent: Client = Connect::through(stack.connect(), front.address()).open().await;
     silent.subscribe("table:t").await;
     front.set(Mode::HalfOpen);

@@ -22,7 +22,13 @@ async fn a_dropped_table_ends_its_subscriptions() {
     assert_eq!(client.event().await.record()["id"], 1);
     stack.exec("insert into t values (2); drop table t").await;
     // With the table went who might read what of it: its last rows may come, or a gap in their place.
-    let end = expect_final(&mut client, "TABLE_DROPPED").await;
+    let end = loop {
+        let frame = client.next().await;
+        if frame.kind() == "error" {
+            break frame;
+        }
+    };
+    assert_eq!((end.code(), &end["final"]), ("TABLE_DROPPED", &json!(true)), "{end}");
     assert_eq!((&end["id"], &end["channel"]), (&json!("table:t"), &json!("table:t")));
     assert_eq!(client.try_subscribe(json!({"channel": "table:t"})).await.code(), "UNAUTHORIZED");
     // Made anew, it is another table.
@@ -137,8 +143,9 @@ async fn columns_come_and_go_under_load() {
         assert_eq!(client.event().await.record()["id"], next_id, "nothing lost, nothing twice");
         next_id += 1;
     }
-    // Before it is told, a client gets what it knows of.
-    assert_eq!(names, ["id name", "id extra", "id title extra", "id title", "id title", "id extra"]);
+    // Whoever may read the whole table gets the columns as they are, before it is told too.
+    let wanted = ["id name extra", "id title extra", "id title extra", "id title", "id title extra", "id extra"];
+    assert_eq!(names, wanted);
     let ack = client.subscribe("table:t").await;
     assert_eq!(ack["columns"], json!([{"name": "id", "type": "integer"}, {"name": "extra", "type": "jsonb"}]));
     stack.exec("insert into t (id) values (-1)").await;

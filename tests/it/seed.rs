@@ -261,7 +261,7 @@ async fn fb_20_one_connection_listens_and_nothing_else() {
 async fn fb_22_dead_connections_are_cleaned_up() {
     let stack =
         Stack::builder().set("REALTIME_TIMING_PING_MS", "100").set("REALTIME_TIMING_DEAD_MS", "500").start().await;
-    let proxy = Proxy::start(stack.sidecar.address()).await;
+    let proxy = Proxy::start(stack.sidecar.address());
     let _dead = Connect::new(proxy.address(), Dialect::Seed).open().await;
     let mut live = stack.seed().await;
     eventually("both are counted", async || (stack.sidecar.stats().await["connections"] == 2).then_some(())).await;

@@ -106,6 +106,11 @@ const INTERNAL: &[&str] = &[
     "pg_node_tree",
 ];
 
+/// Some builds of Postgres have the type and no values of it.
+async fn has_xml(stack: &Stack) -> bool {
+    stack.try_exec("select '<a/>'::xml").await.is_ok()
+}
+
 /// What the database itself says, with the settings that events are made with.
 const PINNED: &str = "set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set timezone = 'UTC'; set extra_float_digits = 1; set bytea_output = 'hex';";
 
@@ -165,8 +170,10 @@ async fn every_built_in_type_arrives_as_the_database_writes_it() {
             "no value of type {name} is tested"
         );
     }
+    let has_xml = has_xml(&stack).await;
     let types: Vec<_> = VALUES
         .iter()
+        .filter(|(kind, _)| has_xml || *kind != "xml")
         .map(|(kind, values)| ((*kind).to_owned(), values.iter().map(|v| (*v).to_owned()).collect()))
         .collect();
     compare(&stack, &types).await;
@@ -236,8 +243,9 @@ async fn the_writer_s_settings_change_nothing() {
     .await;
     let mut client = stack.native().await;
     client.subscribe("table:t").await;
+    let xml = if has_xml(&stack).await { "'<a/>'" } else { "null" };
     let insert = "insert into t (d, ts, tz, i, b, f, f4, m, x, a) values (date '2026-02-03', timestamp '2026-02-03 04:05:06',
-        timestamptz '2026-02-03 04:05:06+00', interval '1 year 2 mons 3 days 04:05:06', '\\x00ff5c', 0.30000000000000004, 0.1, 12.34::money, '<a/>', array[timestamptz '2026-02-03 04:05:06+00'])";
+        timestamptz '2026-02-03 04:05:06+00', interval '1 year 2 mons 3 days 04:05:06', '\\x00ff5c', 0.30000000000000004, 0.1, 12.34::money, XML, array[timestamptz '2026-02-03 04:05:06+00'])";
     let settings = [
         "select 1",
         "set datestyle = 'German, DMY'; set timezone = 'Asia/Kathmandu'",
@@ -251,7 +259,7 @@ async fn the_writer_s_settings_change_nothing() {
     for setting in settings {
         let session = stack.session().await;
         session.batch_execute(setting).await.unwrap();
-        session.batch_execute(&insert.replace("into t", "into public.t")).await.unwrap();
+        session.batch_execute(&insert.replace("into t", "into public.t").replace("XML", xml)).await.unwrap();
         let text = client.event().await.raw(&["payload", "record"]);
         records.push(text.split_once(',').unwrap().1.to_owned());
     }

@@ -36,7 +36,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// Starts a proxy to an address, passing everything on.
-    pub async fn start(target: SocketAddr) -> Self {
+    pub fn start(target: SocketAddr) -> Self {
         let socket = small_socket();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(crate::port::free()).unwrap();

@@ -147,12 +147,22 @@ const PREPARE: &str = "
     select realtime.create_auth_helpers();
 ";
 
+/// The Postgres version that tests run on: 15, or what `REALTIME_TEST_PG` says.
+///
+/// # Panics
+///
+/// When it is no version.
+pub fn version() -> Version {
+    std::env::var("REALTIME_TEST_PG")
+        .map_or(Version::V15, |text| text.parse().unwrap_or_else(|error| panic!("{error}")))
+}
+
 /// The private Postgres with the extension as the sources have it now.
 fn tree() -> &'static Tree {
     static TREE: OnceLock<Tree> = OnceLock::new();
     TREE.get_or_init(|| {
-        // pgrx puts backtraces into error details when it is told to; users do not run Postgres that way.
-        build::extension(Version::V15, Profile::Dev).unwrap_or_else(|error| panic!("{error}"));
-        Tree::prepare(Version::V15).unwrap_or_else(|error| panic!("{error}"))
+        let version = version();
+        build::extension(version, Profile::Dev).unwrap_or_else(|error| panic!("{error}"));
+        Tree::prepare(version).unwrap_or_else(|error| panic!("{error}"))
     })
 }

@@ -87,7 +87,7 @@ impl Builder {
             database.exec(&self.sql).await;
         }
         let proxy =
-            if self.proxy { Some(Proxy::start(([127, 0, 0, 1], database.server().port()).into()).await) } else { None };
+            if self.proxy { Some(Proxy::start(([127, 0, 0, 1], database.server().port()).into())) } else { None };
         let signer = Signer::random();
         let sidecar = Sidecar::start(&self.settings(&database, proxy.as_ref(), &signer));
         if !self.stopped {
