@@ -69,7 +69,6 @@ pub struct Config {
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each is explained beside its default in config.default.toml")]
 pub struct Limits {
-    pub opening_frame_bytes_max: usize,
     pub frame_bytes_max: usize,
     pub event_bytes_max: usize,
     pub handshake_bytes_max: usize,
@@ -183,7 +182,6 @@ impl Config {
 
 fn limits(values: &mut Values) -> Limits {
     Limits {
-        opening_frame_bytes_max: values.count("limits.opening_frame_bytes_max", 1024, 64 << 20),
         frame_bytes_max: values.count("limits.frame_bytes_max", 1024, 64 << 20),
         event_bytes_max: values.count("limits.event_bytes_max", 1024, 64 << 20),
         handshake_bytes_max: values.count("limits.handshake_bytes_max", 8192, 1 << 20),

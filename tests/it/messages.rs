@@ -100,6 +100,7 @@ async fn bad_names_are_refused_with_the_reason() {
         .ask(json!({"type": "publish", "channel": "room:1", "event": "e", "payload": {}, "message_id": "not a uuid"}))
         .await;
     assert_eq!(answer.code(), "INVALID_MESSAGE");
+    assert!(answer["error"].as_str().unwrap().contains("message_id"), "{answer}");
     assert_eq!(stack.text("select count(*) from realtime.messages").await, "0");
 }
 

@@ -281,7 +281,6 @@ impl Connection {
         }
         self.identity = new.identity;
         self.set_expiry();
-        self.socket.set_frame_bytes_max(self.services.limits.frame_bytes_max);
         let identity = self.identity.clone();
         self.send_notice(&Notice::Identified { reference, identity: &identity });
         for (subscriber, verdict) in new.verdicts {

@@ -80,14 +80,6 @@ impl Socket {
         }
     }
 
-    /// Changes how large a frame of the client may be.
-    pub fn set_frame_bytes_max(&mut self, bytes: usize) {
-        self.websocket.set_config(|config| {
-            config.max_message_size = Some(bytes);
-            config.max_frame_size = Some(bytes);
-        });
-    }
-
     /// Whether frames should be added, or the network be waited for.
     #[must_use]
     pub fn has_room(&self) -> bool {

@@ -97,11 +97,7 @@ fn serve(state: &OpeningState, opening: Opening, upgrade: OnUpgrade) {
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
             return;
         };
-        let frame_bytes_max = if opening.identity.expires_at.is_some() {
-            services.limits.frame_bytes_max
-        } else {
-            services.limits.opening_frame_bytes_max
-        };
+        let frame_bytes_max = services.limits.frame_bytes_max;
         let (stream, read, now) = (parts.io.into_inner(), parts.read_buf.to_vec(), Instant::now());
         // Eight kilobytes that would otherwise be kept for as long as the connection lives.
         drop(parts.read_buf);

@@ -126,8 +126,16 @@ fn publish(frame: wire::Publish<'_>, reference: Option<Reference>) -> Result<Pub
         channel: required(frame.channel, "channel is required for publish")?,
         event: frame.event.ok_or_else(|| CommandError::invalid("event is required for publish"))?,
         payload: frame.payload.map_or("null", RawValue::get).into(),
-        message_id: frame.message_id,
+        message_id: frame.message_id.map(message_id).transpose()?,
     })
+}
+
+/// Told apart here, because the database does not say which of the values that it was given is no uuid.
+fn message_id(text: String) -> Result<String, CommandError> {
+    match uuid::Uuid::try_parse(&text) {
+        Ok(id) => Ok(id.hyphenated().to_string()),
+        Err(_) => Err(CommandError::invalid("message_id is no uuid: make one for each message, or leave it out")),
+    }
 }
 
 fn access_token(frame: wire::AccessToken, reference: Option<Reference>) -> Result<Command, CommandError> {
