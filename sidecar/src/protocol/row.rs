@@ -17,11 +17,12 @@ pub(super) struct Visible<'a> {
 }
 
 /// Projects a change, or gives `None` when nothing of it may be seen: an update of hidden columns only must not tell
-/// that it happened.
+/// that it happened. Images of the key only, as a change has that is too large, cannot say what changed: it is told.
 pub(super) fn visible<'a>(change: &'a RowChange, columns: &Columns) -> Option<Visible<'a>> {
     let record = change.record.as_deref().map(|text| Image::parse(text, columns));
     let old_record = change.old_record.as_deref().map(|text| Image::parse(text, columns));
     if let (Some(new), Some(old)) = (&record, &old_record)
+        && !change.oversize
         && (new.hides || old.hides)
         && new.same_values(old)
     {
@@ -132,7 +133,7 @@ pub(super) mod tests {
     fn change(record: &str, old_record: &str) -> RowChange {
         RowChange {
             op: Op::Update,
-            relations: [Relation { oid: 10, schema: "public".into(), table: "t".into() }].into(),
+            relations: [Relation { oid: 10, schema: "public".into(), table: "t".into(), shape: Some(1) }].into(),
             key: None,
             record: Some(record.into()),
             old_record: Some(old_record.into()),
@@ -180,6 +181,16 @@ pub(super) mod tests {
     fn an_old_image_of_the_key_only_cannot_be_compared() {
         let new = r#"{"id":1,"name":"n","secret":2}"#;
         check(new, r#"{"id":1}"#, &["id", "name"], Some((r#"{"id":1,"name":"n"}"#, r#"{"id":1}"#)));
+    }
+
+    #[test]
+    fn an_update_that_is_too_large_is_told_whatever_its_images_show() {
+        for (image, names) in [("{}", ["a", "b"]), (r#"{"id":1}"#, ["title", "body"]), (r#"{"id":1}"#, ["id", "title"])]
+        {
+            let change = RowChange { oversize: true, ..change(image, image) };
+            let shown = visible(&change, &columns(&names)).expect("it is told");
+            assert_eq!(shown.record, shown.old_record);
+        }
     }
 
     #[test]
