@@ -11,7 +11,7 @@ use super::{
     Connection, Incoming, Services,
     feed::Feed,
     refusals::{auth_error, grant_error, publish_error},
-    subscriptions::{Subscription, Wish, form},
+    subscriptions::{Doubt, Subscription, Wish, form},
 };
 use crate::{
     auth::GrantError,
@@ -51,8 +51,8 @@ impl Connection {
     pub(super) fn incoming(&mut self, incoming: Incoming) {
         let now = Instant::now();
         match incoming {
-            Incoming::Flushed => return,
-            Incoming::Alive => (),
+            Incoming::Flushed(false) => return,
+            Incoming::Flushed(true) | Incoming::Alive => (),
             Incoming::Text(text) => self.text(&text, now),
             Incoming::Binary => {
                 let error = CommandError::invalid("binary frames are not part of the protocol: send text frames");
@@ -248,6 +248,7 @@ impl Connection {
             wish,
             feed,
             page: None,
+            doubt: Doubt::default(),
         };
         let mut out = Vec::new();
         if let Some(page) = page {
@@ -291,15 +292,11 @@ impl Connection {
     fn judged_anew(&mut self, subscriber: SubscriberId, verdict: Result<Arc<Grant>, GrantError>) {
         match verdict {
             Ok(grant) => {
-                let question = self.flow.subscriptions.get_mut(subscriber).map(|it| it.channel.clone());
-                let Some(channel) = question else {
+                let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) else {
                     return;
                 };
-                let question = Question::new(&self.identity, channel);
-                let watch = self.services.authorizer.watch(question, &grant, subscriber, &self.outbox);
-                if let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) {
-                    subscription.watch = Some(watch);
-                }
+                let question = Question::new(&self.identity, subscription.channel.clone());
+                subscription.watch = Some(self.services.authorizer.watch(question, &grant, subscriber, &self.outbox));
                 self.regranted(subscriber, grant);
             }
             Err(GrantError::Refused(refusal)) => self.revoked(subscriber, &refusal),
@@ -338,14 +335,15 @@ async fn begin(
     let grant = services.authorizer.grant(identity, channel).await.map_err(|error| grant_error(&error))?;
     let resume = match since {
         None => None,
-        Some(Since::After(cursor)) => Some((cursor, first_page(services, &grant, cursor).await?)),
-        Some(Since::Oldest) => Some(oldest_page(services, &grant).await?),
+        Some(Since::After(cursor)) => Some((cursor, first_page(services, &grant, &wish, cursor).await?)),
+        Some(Since::Oldest) => Some(oldest_page(services, &grant, &wish).await?),
     };
     Ok(Begin { grant, wish, resume })
 }
 
-async fn first_page(services: &Services, grant: &Grant, cursor: Offset) -> Result<Page, CommandError> {
-    if let Some(page) = services.hub.recent(&grant.topic, cursor, PAGE) {
+async fn first_page(services: &Services, grant: &Grant, wish: &Wish, cursor: Offset) -> Result<Page, CommandError> {
+    let recent = services.hub.recent(&grant.topic, cursor, PAGE);
+    if let Some(page) = recent.filter(|page| page.events.iter().all(|it| wish.fits(grant, it.event()))) {
         services.metrics.replays.inc("memory");
         return Ok(page);
     }
@@ -357,8 +355,8 @@ async fn first_page(services: &Services, grant: &Grant, cursor: Offset) -> Resul
 }
 
 /// Whoever asks for the oldest events misses nothing that lies before them: the gap in front is not told.
-async fn oldest_page(services: &Services, grant: &Grant) -> Result<(Offset, Page), CommandError> {
-    let mut page = first_page(services, grant, Offset::ZERO).await?;
+async fn oldest_page(services: &Services, grant: &Grant, wish: &Wish) -> Result<(Offset, Page), CommandError> {
+    let mut page = first_page(services, grant, wish, Offset::ZERO).await?;
     let cursor = page.gap.take().map_or(Offset::ZERO, |gap| gap.to);
     Ok((cursor, page))
 }

@@ -7,10 +7,12 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{Connection, flow::Out};
+use super::{Connection, Services, flow::Out};
 use crate::{
+    auth::GrantError,
     hub::{Page, SubscriberId},
-    postgres::log::ReadError,
+    model::Grant,
+    postgres::{authorize::Question, log::ReadError},
     protocol::Notice,
 };
 
@@ -18,6 +20,14 @@ use crate::{
 const PAGE_RETRY: Duration = Duration::from_millis(500);
 /// After so many events another connection gets a turn.
 const TURN: usize = 256;
+
+/// A page of the log, and the verdict that was asked for before it.
+pub(super) struct Paged {
+    verdict: Option<Verdict>,
+    page: Result<Page, ReadError>,
+}
+
+type Verdict = (Question, Result<Arc<Grant>, GrantError>);
 
 impl Connection {
     /// Gives the socket what it takes, news first.
@@ -62,7 +72,7 @@ impl Connection {
         }
     }
 
-    /// Asks the log for the page that is needed next.
+    /// Asks the log for the page that is needed next, and before that for a new verdict where one is needed.
     fn ask_for_page(&mut self) {
         if !self.socket.has_room() || Instant::now() < self.page_retry_at {
             return;
@@ -72,32 +82,64 @@ impl Connection {
         };
         let services = Arc::clone(&self.services);
         services.metrics.replays.inc("log");
-        self.page =
-            Some(Box::pin(async move { (wanted.subscriber, services.replay.page(&wanted.topic, wanted.after).await) }));
+        let subscription = self.flow.subscriptions.get_mut(wanted.subscriber).filter(|_| wanted.verdict);
+        let question = subscription.map(|it| Question::new(&self.identity, it.channel.clone()));
+        self.page = Some(Box::pin(async move {
+            let verdict = match question {
+                Some(question) => Some(judge_anew(&services, question).await),
+                None => None,
+            };
+            let page = services.replay.page(&wanted.topic, wanted.after).await;
+            (wanted.subscriber, Paged { verdict, page })
+        }));
     }
 
     /// A page came from the log, or could not be had.
-    pub(super) fn paged(&mut self, subscriber: SubscriberId, page: Result<Page, ReadError>) {
-        match page {
+    pub(super) fn paged(&mut self, subscriber: SubscriberId, it: Paged) {
+        if it.verdict.is_some_and(|verdict| !self.take_verdict(subscriber, verdict)) {
+            return self.flow.no_page();
+        }
+        match it.page {
             Ok(page) => {
                 let mut out = Vec::new();
                 self.flow.take_page(subscriber, page, &mut out);
                 self.send_out(&mut out);
             }
             Err(error) => {
+                if matches!(error, ReadError::Broken(_)) {
+                    self.services.metrics.read_errors.inc();
+                }
                 self.flow.no_page();
-                self.retry_page(&error);
+                self.retry_page(&error.chain());
             }
         }
     }
 
-    fn retry_page(&mut self, error: &ReadError) {
-        if matches!(error, ReadError::Broken(_)) {
-            self.services.metrics.read_errors.inc();
+    /// Gives whether there was one.
+    fn take_verdict(&mut self, subscriber: SubscriberId, (question, verdict): Verdict) -> bool {
+        // When the token was renewed meanwhile, what holds for the one before is of no interest.
+        let is_in_force = question.is_of(&self.identity);
+        match verdict {
+            _ if !is_in_force => (),
+            Ok(grant) => self.regranted(subscriber, grant),
+            Err(GrantError::Refused(refusal)) => self.revoked(subscriber, &refusal),
+            Err(GrantError::Unavailable(error)) => {
+                self.retry_page(&error.chain());
+                return false;
+            }
         }
-        warn!(connection = self.name, error = error.chain(), "a replay waits for the log");
+        is_in_force
+    }
+
+    fn retry_page(&mut self, error: &str) {
+        warn!(connection = self.name, error, "a replay waits for the database");
         let now = Instant::now();
         self.page_retry_at = now + PAGE_RETRY;
         self.clock.look_in(PAGE_RETRY, now);
     }
+}
+
+async fn judge_anew(services: &Services, question: Question) -> Verdict {
+    let verdict = services.authorizer.judge_anew(&question, Instant::now()).await;
+    (question, verdict)
 }

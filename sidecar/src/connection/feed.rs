@@ -64,22 +64,19 @@ impl Feed {
         matches!(self.phase, Phase::Closing { .. })
     }
 
-    /// Whether an event from the queue is to be sent.
-    pub(super) fn take_live(&mut self, offset: Offset) -> bool {
-        self.is_live() && self.advance(offset)
+    /// Whether an event from the queue is to be sent. To be followed by [`Feed::sent`] or [`Feed::step_back`].
+    pub(super) fn wants_live(&self, offset: Offset) -> bool {
+        self.is_live() && offset > self.cursor
     }
 
-    /// Whether an event from a page is to be sent.
-    pub(super) fn take_replayed(&mut self, offset: Offset) -> bool {
-        !self.is_live() && self.advance(offset)
+    /// Whether an event from a page is to be sent. To be followed by [`Feed::sent`] or [`Feed::step_back`].
+    pub(super) fn wants_replayed(&self, offset: Offset) -> bool {
+        !self.is_live() && offset > self.cursor
     }
 
-    fn advance(&mut self, offset: Offset) -> bool {
-        let is_new = offset > self.cursor;
-        if is_new {
-            self.cursor = offset;
-        }
-        is_new
+    /// The event that was wanted is sent, or its place was told.
+    pub(super) fn sent(&mut self, offset: Offset) {
+        self.cursor = self.cursor.max(offset);
     }
 
     /// A page was sent whole; it ended at `until`, and `caught_up` says whether that was the end of the log.
@@ -112,9 +109,9 @@ impl Feed {
         self.cursor = to;
     }
 
-    /// The queue was emptied without being sent. Everything up to `safe` had been taken from it before.
-    /// The registration is to be ended.
-    pub(super) fn overflowed(&mut self, safe: Offset) {
+    /// Goes on by pages: what follows in the queue is not to be sent, or is not there any more. Everything up to `safe`
+    /// had been taken from it before. The registration is to be ended.
+    pub(super) fn step_back(&mut self, safe: Offset) {
         if self.is_live() {
             self.cursor = self.cursor.max(safe);
         }
@@ -165,16 +162,18 @@ mod tests {
     #[test]
     fn a_replay_joins_when_it_has_caught_up_and_closes_the_rest() {
         let mut feed = Feed::behind(offset(10));
-        assert!(feed.take_replayed(offset(11)));
+        assert!(feed.wants_replayed(offset(11)));
+        feed.sent(offset(11));
+        assert!(!feed.wants_replayed(offset(11)));
         assert_eq!(feed.page_sent(offset(15), false), Next::Page);
         assert_eq!(feed.page_sent(offset(20), true), Next::Join);
         assert_eq!(feed.joined(position(22, 0)), Next::Page);
         assert!(feed.is_closing());
-        assert!(!feed.take_live(offset(23)), "the queue is left alone until the rest has come");
-        assert!(feed.take_replayed(offset(21)));
+        assert!(!feed.wants_live(offset(23)), "the queue is left alone until the rest has come");
+        assert!(feed.wants_replayed(offset(21)));
         assert_eq!(feed.page_sent(offset(24), true), Next::Live);
-        assert!(!feed.take_live(offset(24)), "it came by the page already");
-        assert!(feed.take_live(offset(25)));
+        assert!(!feed.wants_live(offset(24)), "it came by the page already");
+        assert!(feed.wants_live(offset(25)));
     }
 
     #[test]
@@ -182,18 +181,19 @@ mod tests {
         let mut feed = Feed::behind(offset(10));
         assert_eq!(feed.page_sent(offset(30), true), Next::Join);
         assert_eq!(feed.joined(position(22, 0)), Next::Live);
-        assert!(!feed.take_live(offset(29)));
-        assert!(feed.take_live(offset(31)));
+        assert!(!feed.wants_live(offset(29)));
+        assert!(feed.wants_live(offset(31)));
     }
 
     #[test]
     fn an_overflow_goes_on_after_what_was_taken_from_the_queue() {
         let mut feed = Feed::live(position(10, 0));
-        assert!(feed.take_live(offset(12)));
-        feed.overflowed(offset(15));
+        assert!(feed.wants_live(offset(12)));
+        feed.sent(offset(12));
+        feed.step_back(offset(15));
         assert_eq!(feed.cursor(), offset(15));
         let mut behind = Feed::behind(offset(3));
-        behind.overflowed(offset(15));
+        behind.step_back(offset(15));
         assert_eq!(behind.cursor(), offset(3), "what it has not replayed was never in its queue");
     }
 
@@ -212,6 +212,6 @@ mod tests {
     fn a_hole_that_goes_back_takes_the_cursor_back() {
         let mut feed = Feed::live(position(900, 0));
         assert!(feed.broke(&hole(1, 901, 42)));
-        assert!(feed.take_live(offset(43)));
+        assert!(feed.wants_live(offset(43)));
     }
 }

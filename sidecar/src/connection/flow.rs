@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::{
     feed::{Feed, Next},
-    subscriptions::{Subscription, Subscriptions},
+    subscriptions::{Remedy, Subscription, Subscriptions},
 };
 use crate::{
     hub::{Delivery, Hub, Item, Outbox, Page, PageLimits, SubscriberId},
-    model::{Gap, Offset, Topic},
+    model::{Gap, GapReason, Offset, Topic},
     protocol::{Address, DialectId, Published},
 };
 
@@ -42,6 +42,8 @@ pub(super) struct Wanted {
     pub(super) subscriber: SubscriberId,
     pub(super) topic: Topic,
     pub(super) after: Offset,
+    /// The grant is to be judged anew before the log is read.
+    pub(super) verdict: bool,
 }
 
 impl Flow {
@@ -79,7 +81,7 @@ impl Flow {
         for subscriber in self.subscriptions.ids() {
             if let Some(subscription) = self.subscriptions.get_mut(subscriber) {
                 self.hub.leave(subscription.topic(), subscriber);
-                subscription.feed.overflowed(self.safe);
+                subscription.feed.step_back(self.safe);
             }
         }
         self.subscriptions.recount();
@@ -99,10 +101,14 @@ impl Flow {
             return true;
         };
         match item {
+            Item::Event(event) if !subscription.feed.wants_live(event.event().offset) => (),
+            Item::Event(event) if subscription.fits(event.event()) => {
+                subscription.feed.sent(event.event().offset);
+                out.extend(frame(subscription, &event, self.dialect));
+            }
             Item::Event(event) => {
-                if subscription.feed.take_live(event.event().offset) {
-                    out.extend(frame(subscription, &event, self.dialect));
-                }
+                subscription.doubt(event.event().offset);
+                self.step_back(subscriber);
             }
             Item::Break(it) => {
                 if subscription.feed.broke(&it) {
@@ -122,9 +128,7 @@ impl Flow {
             return false;
         };
         if let Some(event) = subscription.page.as_mut().and_then(|page| page.events.pop_front()) {
-            if subscription.feed.take_replayed(event.event().offset) {
-                out.extend(frame(subscription, &event, self.dialect));
-            }
+            self.step_replayed(subscriber, &event, out);
             return true;
         }
         let Some(page) = subscription.page.take() else {
@@ -135,6 +139,34 @@ impl Flow {
         }
         self.subscriptions.recount();
         true
+    }
+
+    fn step_replayed(&mut self, subscriber: SubscriberId, event: &Published, out: &mut Vec<Out>) {
+        let offset = event.event().offset;
+        let Some(subscription) = self.subscriptions.get_mut(subscriber).filter(|it| it.feed.wants_replayed(offset))
+        else {
+            return;
+        };
+        if subscription.fits(event.event()) {
+            out.extend(frame(subscription, event, self.dialect));
+        } else if subscription.doubt(offset) {
+            return self.step_back(subscriber);
+        } else {
+            let gap = Gap { reason: GapReason::Unjudged, from: offset, to: offset };
+            out.push(Out::Gap(subscription.address.clone(), gap));
+        }
+        subscription.feed.sent(offset);
+    }
+
+    /// Takes a subscription off the queue, so that nothing else waits with it, and serves it from the log again when
+    /// its doubt is resolved.
+    fn step_back(&mut self, subscriber: SubscriberId) {
+        if let Some(subscription) = self.subscriptions.get_mut(subscriber) {
+            self.hub.leave(subscription.topic(), subscriber);
+            subscription.feed.step_back(self.safe);
+            subscription.page = None;
+        }
+        self.subscriptions.recount();
     }
 
     /// Registers a feed that has caught up: it is live, or has a little more to replay.
@@ -161,12 +193,14 @@ impl Flow {
         for subscriber in self.subscriptions.ids() {
             let is_asked_for = self.page_for == Some(subscriber);
             let Some(subscription) =
-                self.subscriptions.get_mut(subscriber).filter(|it| !is_asked_for && it.needs_page())
+                self.subscriptions.get_mut(subscriber).filter(|it| !is_asked_for && it.takes_memory())
             else {
                 continue;
             };
             let recent = self.hub.recent(subscription.topic(), subscription.feed.cursor(), self.page_limits);
-            if recent.is_some() {
+            if recent.as_ref().is_some_and(|page| page.events.iter().any(|it| !subscription.fits(it.event()))) {
+                subscription.doubt.remedy = Remedy::Log;
+            } else if recent.is_some() {
                 subscription.page = recent;
                 return true;
             }
@@ -182,8 +216,9 @@ impl Flow {
         }
         let (subscriber, subscription) = self.subscriptions.iter().find(|(_, it)| it.needs_page())?;
         let (topic, after) = (subscription.topic().clone(), subscription.feed.cursor());
+        let verdict = subscription.doubt.remedy == Remedy::Verdict;
         self.page_for = Some(subscriber);
-        Some(Wanted { subscriber, topic, after })
+        Some(Wanted { subscriber, topic, after, verdict })
     }
 
     /// The page that was asked for has come.

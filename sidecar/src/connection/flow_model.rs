@@ -1,8 +1,8 @@
 //! A model of everything that can happen between a log, its reader, the hub and one connection, in random order.
 //!
-//! Publishing is taken apart into its steps, replays lag behind, queues and memory are tiny, parts of the log vanish.
-//! At the end every subscription must have got exactly what it asked for: nothing lost unless a gap said so, nothing
-//! twice, offsets growing.
+//! Publishing is taken apart into its steps, replays lag behind, queues and memory are tiny, parts of the log vanish,
+//! tables rename their columns. At the end every subscription must have got exactly what it asked for: nothing lost
+//! unless a gap said so, nothing twice, offsets growing, no column by the name of another.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,12 +12,12 @@ use std::{
 use super::{
     feed::Feed,
     flow::{Flow, Out, Wanted},
-    subscriptions::{Subscription, Wish, form},
+    subscriptions::{Doubt, Subscription, Wish, form},
 };
 use crate::{
     hub::{Batch, Hub, Outbox, Page, PageLimits, SubscriberId, number, tests::event},
-    model::{Channel, Columns, Event, Gap, GapReason, Grant, Offset, TableGrant, Topic},
-    protocol::{Address, DialectId, Published},
+    model::{Channel, Columns, Event, EventKind, Gap, GapReason, Grant, Offset, Relation, TableGrant, Topic},
+    protocol::{Address, DialectId, Form, Published},
 };
 
 const TABLES: u32 = 3;
@@ -53,6 +53,8 @@ struct World {
     hub: Arc<Hub>,
     /// Everything that ever happened: offset and table.
     history: Vec<(i64, u32)>,
+    /// How often each table has renamed its only column.
+    shapes: [i64; TABLES as usize],
     /// The cursor before the oldest event that the log still has.
     floor: i64,
     end: i64,
@@ -83,6 +85,7 @@ impl World {
             random,
             hub,
             history: Vec::new(),
+            shapes: [1; TABLES as usize],
             floor: 100,
             end: 100,
             cursor: 100,
@@ -98,7 +101,7 @@ impl World {
     }
 
     fn act(&mut self) {
-        match self.random.below(13) {
+        match self.random.below(14) {
             0 | 1 => self.commit(),
             2 => self.read(),
             3..=5 => self.serve(),
@@ -106,6 +109,8 @@ impl World {
             9 => self.ask(),
             10 => self.answer(),
             11 => self.subscribe(),
+            12 if self.random.one_in(4) => self.rename(),
+            12 => self.judge_all(),
             _ if self.random.one_in(6) => self.forget(),
             _ if self.random.one_in(3) => self.unsubscribe(),
             _ => self.step(),
@@ -121,6 +126,27 @@ impl World {
             self.end += 1;
             let table = u32::try_from(self.random.below(u64::from(TABLES))).expect("small");
             self.history.push((self.end, table));
+        }
+    }
+
+    fn rename(&mut self) {
+        let table = usize::try_from(self.random.below(u64::from(TABLES))).expect("small");
+        self.shapes[table] += 1;
+    }
+
+    /// Grants are judged again now and then, whatever happens.
+    fn judge_all(&mut self) {
+        for subscriber in self.flow.subscriptions.ids() {
+            self.judge(subscriber);
+        }
+    }
+
+    fn judge(&mut self, subscriber: SubscriberId) {
+        let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) else {
+            return;
+        };
+        if let Topic::Table(table) = *subscription.topic() {
+            (subscription.grant, subscription.form) = grant(table, self.shapes[table as usize]);
         }
     }
 
@@ -148,7 +174,7 @@ impl World {
             }
             until = number;
             if table.is_none_or(|table| table == of) {
-                events.push(event(number, of));
+                events.push(change(number, of, self.shapes[of as usize]));
             }
         }
         let head = self.history.last().map_or(from, |(number, _)| *number).max(from);
@@ -201,6 +227,8 @@ impl World {
             match out {
                 Out::Event(frame) => {
                     let frame: serde_json::Value = serde_json::from_str(&frame).expect("frames are JSON");
+                    let shown: Vec<_> = frame["payload"]["record"].as_object().expect("a row").values().collect();
+                    assert_eq!(shown, [1], "a column came by the name of another: {frame}");
                     let record = self.records.get_mut(frame["id"].as_str().expect("an id")).expect("is open");
                     record.got.push(frame["offset"].as_i64().expect("an offset"));
                 }
@@ -226,11 +254,17 @@ impl World {
     }
 
     fn answer(&mut self) {
-        let Some(Wanted { subscriber, topic: Topic::Table(table), after }) = self.asked.take() else {
+        let Some(Wanted { subscriber, topic: Topic::Table(table), after, verdict }) = self.asked.take() else {
             return;
         };
         if self.random.one_in(5) {
             return self.flow.no_page();
+        }
+        if verdict {
+            self.judge(subscriber);
+        }
+        if self.random.one_in(5) {
+            self.shapes[table as usize] += 1;
         }
         let page = self.page(table, after);
         let mut out = Vec::new();
@@ -280,7 +314,9 @@ impl World {
     fn open(&mut self, subscriber: SubscriberId, name: &str, table: u32, feed: Feed, page: Option<Page>) {
         let record = Record { table, start: feed.cursor().get(), got: Vec::new(), gaps: Vec::new() };
         self.records.insert(name.to_owned(), record);
-        let mut subscription = subscription(name, table, feed);
+        // What is known may be a little old.
+        let known = self.shapes[table as usize] - i64::from(self.random.one_in(4));
+        let mut subscription = subscription(name, table, known, feed);
         let mut out = Vec::new();
         if let Some(page) = page {
             subscription.take_first_page(page, &mut out);
@@ -340,14 +376,36 @@ impl Record {
     }
 }
 
-fn subscription(name: &str, table: u32, feed: Feed) -> Subscription {
+/// An insert as it is read when the table has this shape. The column that may be seen holds 1; at each renaming the one
+/// that may not takes the name that the other had.
+fn change(number: i64, table: u32, shape: i64) -> Event {
+    let mut event = event(number, table);
+    if let EventKind::Row(row) = &mut event.kind {
+        row.relations = row.relations.iter().map(|it| Relation { shape: Some(shape), ..it.clone() }).collect();
+        row.record = Some(format!(r#"{{"{}":1,"{}":2}}"#, name(shape), name(shape - 1)).into());
+    }
+    event
+}
+
+fn name(shape: i64) -> Arc<str> {
+    format!("c{shape}").into()
+}
+
+fn grant(table: u32, shape: i64) -> (Arc<Grant>, Form) {
+    let columns = Columns::new([name(shape)]);
+    let seen =
+        TableGrant { columns: columns.clone(), types: [].into(), key: None, shape: Some(shape), is_whole: false };
+    let topic = Topic::Table(table);
+    let form = form(&topic, Some(columns));
+    (Arc::new(Grant { topic, table: Some(seen) }), form)
+}
+
+fn subscription(name: &str, table: u32, shape: i64, feed: Feed) -> Subscription {
     let address = Address { id: name.into(), channel: "table:s.t".into() };
-    let columns = Columns::new(["id".into()]);
-    let grant = TableGrant { columns: columns.clone(), types: [].into(), key: None };
-    let grant = Arc::new(Grant { topic: Topic::Table(table), table: Some(grant) });
+    let (grant, form) = grant(table, shape);
     Subscription {
         address_text: DialectId::NATIVE.dialect().address(&address),
-        form: form(&grant.topic, Some(columns)),
+        form,
         channel: Channel::parse("table:s.t").expect("a name"),
         address,
         grant,
@@ -355,6 +413,7 @@ fn subscription(name: &str, table: u32, feed: Feed) -> Subscription {
         feed,
         page: None,
         watch: None,
+        doubt: Doubt::default(),
     }
 }
 

@@ -33,16 +33,17 @@ pub use socket::{Incoming, Socket, accept_key};
 use bucket::{BadFrames, TokenBucket};
 use clock::Clock;
 use commands::Outcome;
+use deliver::Paged;
 use flow::Flow;
 
 use crate::{
     auth::{Authenticator, Authorizer},
     config::{Limits, Timing},
     error::{CloseReason, CommandError},
-    hub::{Attachment, Hub, Outbox, Page, SubscriberId},
+    hub::{Attachment, Hub, Outbox, SubscriberId},
     metrics::Metrics,
     model::Identity,
-    postgres::{Database, log::ReadError},
+    postgres::Database,
     protocol::{ClientLimits, Codec, DialectId, Hello, Notice},
     replay::{PAGE, Replay},
 };
@@ -103,7 +104,7 @@ pub struct Connection {
     _attachment: Attachment,
     flow: Flow,
     command: Option<BoxFuture<Outcome>>,
-    page: Option<BoxFuture<(SubscriberId, Result<Page, ReadError>)>>,
+    page: Option<BoxFuture<(SubscriberId, Paged)>>,
     page_retry_at: Instant,
     /// There is more to send, but others had to have a turn.
     more: bool,
@@ -118,7 +119,7 @@ enum Wake {
     Socket(Incoming),
     Queue,
     Command(Box<Outcome>),
-    Page(SubscriberId, Result<Page, ReadError>),
+    Page(SubscriberId, Box<Paged>),
     Clock,
     Stop,
 }
@@ -168,7 +169,7 @@ impl Connection {
                 Wake::Socket(incoming) => self.incoming(incoming),
                 Wake::Queue => (),
                 Wake::Command(outcome) => self.finish_command(*outcome),
-                Wake::Page(subscriber, page) => self.paged(subscriber, page),
+                Wake::Page(subscriber, page) => self.paged(subscriber, *page),
                 Wake::Clock => self.tick(),
                 Wake::Stop => {
                     stopping = true;
@@ -203,7 +204,7 @@ impl Connection {
         tokio::select! {
             incoming = self.socket.next(want_read) => Wake::Socket(incoming),
             outcome = poll_option(&mut self.command) => Wake::Command(Box::new(outcome)),
-            (subscriber, page) = poll_option(&mut self.page) => Wake::Page(subscriber, page),
+            (subscriber, page) = poll_option(&mut self.page) => Wake::Page(subscriber, Box::new(page)),
             () = self.outbox.ready(), if want_queue => Wake::Queue,
             () = tokio::task::yield_now(), if self.more => Wake::Queue,
             () = sleep.as_mut() => Wake::Clock,

@@ -31,6 +31,8 @@ pub struct Socket {
     buffered_bytes: usize,
     /// Something may wait for the network.
     dirty: bool,
+    /// The network could not take it at once.
+    waited: bool,
     progress: Progress,
 }
 
@@ -43,8 +45,8 @@ pub enum Incoming {
     Binary,
     /// A sign of life without content.
     Alive,
-    /// All that waited for the network is gone.
-    Flushed,
+    /// All frames are gone; `true` when the network had to be waited for, which takes them only from a peer that lives.
+    Flushed(bool),
     /// The socket is to be closed, or when `None` it is closed.
     End(Option<CloseReason>),
 }
@@ -76,6 +78,7 @@ impl Socket {
             websocket: WebSocket::from_partially_read(stream, read, Role::Server, Some(config)),
             buffered_bytes: 0,
             dirty: false,
+            waited: false,
             progress: Progress { written: 0, at: now },
         }
     }
@@ -139,14 +142,16 @@ impl Socket {
     fn all_gone(&mut self) -> Incoming {
         self.dirty = false;
         self.buffered_bytes = 0;
-        Incoming::Flushed
+        Incoming::Flushed(std::mem::take(&mut self.waited))
     }
 
     fn poll_flushed(&mut self, context: &mut Context<'_>) -> Poll<tungstenite::Result<()>> {
         loop {
             match self.websocket.flush() {
                 Err(error) if would_block(&error) => {
-                    ready!(self.websocket.get_ref().stream.poll_write_ready(context))?;
+                    let ready = self.websocket.get_ref().stream.poll_write_ready(context);
+                    self.waited |= ready.is_pending();
+                    ready!(ready)?;
                 }
                 flushed => return Poll::Ready(flushed),
             }
@@ -242,5 +247,40 @@ impl Write for Counted {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_had_to_wait_tells_that_the_peer_takes_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("a peer");
+        let mut socket = Socket::new(stream, Vec::new(), 1024, Instant::now());
+        socket.ping();
+        assert!(matches!(socket.next(false).await, Incoming::Flushed(false)));
+        // More than two systems keep for each other.
+        socket.send("x".repeat(FRAME_BYTES_MAX));
+        let mut flush = Box::pin(socket.next(false));
+        tokio::select! {
+            biased;
+            flushed = &mut flush => panic!("nobody has taken it: {flushed:?}"),
+            () = std::future::ready(()) => (),
+        }
+        let mut scrap = vec![0; 1 << 20];
+        loop {
+            tokio::select! {
+                flushed = &mut flush => {
+                    assert!(matches!(flushed, Incoming::Flushed(true)));
+                    return;
+                }
+                taken = peer.read(&mut scrap) => assert!(taken.is_ok_and(|count| count > 0)),
+            }
+        }
     }
 }

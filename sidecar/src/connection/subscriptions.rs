@@ -7,7 +7,7 @@ use crate::{
     auth::Watch,
     error::CommandError,
     hub::{Page, SubscriberId},
-    model::{Channel, Columns, Event, EventKind, Grant, Op, TableGrant, Topic},
+    model::{Channel, Columns, Event, EventKind, Grant, Offset, Op, TableGrant, Topic},
     protocol::{Address, DialectId, Form, Published},
 };
 
@@ -35,6 +35,30 @@ pub(super) struct Subscription {
     pub(super) page: Option<Page>,
     /// Keeps the grant under watch.
     pub(super) watch: Option<Watch>,
+    /// An event whose columns the grant does not know.
+    pub(super) doubt: Doubt,
+}
+
+/// An event whose columns are not called as they were when the grant was judged, and what is done about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Doubt {
+    /// The newest such event.
+    at: Offset,
+    /// How many verdicts were asked for because of it.
+    verdicts: u32,
+    pub(super) remedy: Remedy,
+}
+
+/// What the next page needs before its events can be shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Nothing.
+    #[default]
+    None,
+    /// Memory has other names: the log is to be read, which has those of today.
+    Log,
+    /// As [`Remedy::Log`], and the grant is to be judged anew before that.
+    Verdict,
 }
 
 /// What a client wants of a channel, beside everything that it may see.
@@ -98,6 +122,16 @@ impl Wish {
         shown.with_quoted(|name| grant.types.iter().any(|(it, kind)| &**it == name && is_wide_number(kind)))
     }
 
+    /// Whether an event can be shown: when the names of its columns mean what they mean in the grant, or when no name
+    /// matters because everything may be read and nothing is picked out.
+    pub(super) fn fits(&self, grant: &Grant, event: &Event) -> bool {
+        grant.knows_columns_of(event) || self.takes_everything(grant) || !self.wants(event)
+    }
+
+    fn takes_everything(&self, grant: &Grant) -> bool {
+        self.columns.is_none() && !self.numbers_as_text && grant.table.as_ref().is_some_and(|table| table.is_whole)
+    }
+
     /// Whether an event is wanted.
     fn wants(&self, event: &Event) -> bool {
         match (&self.events, &event.kind) {
@@ -136,21 +170,50 @@ impl Subscription {
         !self.feed.is_live() && self.page.is_none()
     }
 
+    /// Whether that page may come from memory.
+    pub(super) fn takes_memory(&self) -> bool {
+        self.needs_page() && self.doubt.remedy == Remedy::None
+    }
+
+    /// Whether an event can be shown.
+    pub(super) fn fits(&self, event: &Event) -> bool {
+        self.wish.fits(&self.grant, event)
+    }
+
+    /// An event cannot be shown. Gives whether a new verdict is worth being waited for.
+    pub(super) fn doubt(&mut self, at: Offset) -> bool {
+        /// The columns may change again between a verdict and the page after it, but not for ever.
+        const VERDICTS_MAX: u32 = 3;
+        let verdicts = if self.doubt.at == at { self.doubt.verdicts } else { 0 };
+        if verdicts == VERDICTS_MAX {
+            return false;
+        }
+        self.doubt = Doubt { at, verdicts: verdicts + 1, remedy: Remedy::Verdict };
+        true
+    }
+
     /// Takes a page; when it begins with a hole, that is told first.
     pub(super) fn take_first_page(&mut self, page: Page, out: &mut Vec<Out>) {
         if let Some(gap) = page.gap {
             self.feed.skipped(gap.to);
             out.push(Out::Gap(self.address.clone(), gap));
         }
+        self.doubt.remedy = Remedy::None;
         self.page = Some(page);
     }
 
-    /// The event as this subscription gets it.
+    /// The event as this subscription gets it. It must [fit](Subscription::fits).
     pub(super) fn frame(&self, event: &Published, dialect: DialectId) -> Option<String> {
         if !self.wish.wants(event.event()) {
             return None;
         }
-        Some(event.body(dialect, &self.form)?.frame(&self.address_text))
+        let body = match self.topic() {
+            Topic::Table(relation) if !self.grant.knows_columns_of(event.event()) => {
+                event.body(dialect, &Form::Table { relation: *relation, columns: Columns::everything() })
+            }
+            _ => event.body(dialect, &self.form),
+        };
+        Some(body?.frame(&self.address_text))
     }
 }
 
@@ -240,7 +303,7 @@ mod tests {
             ("ids".into(), "bigint[]".into()),
         ];
         let columns = Columns::new(types.iter().map(|(name, _)| Arc::clone(name)));
-        TableGrant { columns, types: types.into(), key: None }
+        TableGrant { columns, types: types.into(), key: None, shape: Some(1), is_whole: false }
     }
 
     fn table() -> Channel {

@@ -262,7 +262,7 @@ pub(crate) mod tests {
     pub(crate) fn event(number: i64, table: u32) -> Event {
         let change = RowChange {
             op: Op::Insert,
-            relations: [Relation { oid: table, schema: "s".into(), table: "t".into() }].into(),
+            relations: [Relation { oid: table, schema: "s".into(), table: "t".into(), shape: Some(1) }].into(),
             key: None,
             record: Some(r#"{"id":1}"#.into()),
             old_record: None,

@@ -13,6 +13,8 @@ use std::{
 pub struct Columns {
     columns: Arc<[Column]>,
     hash: u64,
+    /// Not only these, but every column that there is.
+    is_everything: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +28,12 @@ impl Columns {
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = Arc<str>>) -> Self {
         Self::from_columns(names.into_iter().map(|name| Column { name, quoted: false }).collect())
+    }
+
+    /// Every column, whatever it is called.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { is_everything: true, ..Self::new([]) }
     }
 
     /// The same columns, with the numbers of those for which `quoted` is true sent as strings.
@@ -44,13 +52,13 @@ impl Columns {
     fn from_columns(columns: Arc<[Column]>) -> Self {
         let mut hasher = DefaultHasher::new();
         columns.hash(&mut hasher);
-        Self { hash: hasher.finish(), columns }
+        Self { hash: hasher.finish(), columns, is_everything: false }
     }
 
     /// Whether the column is among them.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.columns.iter().any(|it| &*it.name == name)
+        self.is_everything || self.columns.iter().any(|it| &*it.name == name)
     }
 
     /// Whether the column is sent with its number as a string.
@@ -73,13 +81,15 @@ impl Columns {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.columns.is_empty()
+        self.columns.is_empty() && !self.is_everything
     }
 }
 
 impl PartialEq for Columns {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && (Arc::ptr_eq(&self.columns, &other.columns) || self.columns == other.columns)
+        self.hash == other.hash
+            && self.is_everything == other.is_everything
+            && (Arc::ptr_eq(&self.columns, &other.columns) || self.columns == other.columns)
     }
 }
 
@@ -98,6 +108,14 @@ mod tests {
         assert_eq!(columns(&["id", "name"]), columns(&["id", "name"]));
         assert_ne!(columns(&["id", "name"]), columns(&["id"]));
         assert_ne!(columns(&["id"]), columns(&["id"]).with_quoted(|_| true));
+    }
+
+    #[test]
+    fn everything_has_every_column_and_is_like_no_list() {
+        assert!(Columns::everything().contains("whatever"));
+        assert!(!Columns::everything().is_empty());
+        assert_ne!(Columns::everything(), columns(&[]));
+        assert_eq!(Columns::everything(), Columns::everything());
     }
 
     #[test]

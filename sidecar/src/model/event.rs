@@ -72,6 +72,8 @@ pub struct Relation {
     pub schema: Arc<str>,
     /// The table's name at that time.
     pub table: Arc<str>,
+    /// Which name stood for which of its columns when the event was read, as one number; `None` when the table was gone.
+    pub shape: Option<i64>,
 }
 
 /// A message on a channel.

@@ -31,6 +31,11 @@ pub struct TableGrant {
     pub types: Arc<[(Arc<str>, Arc<str>)]>,
     /// The key columns; `None` when the table has no key or the identity may not read all of it.
     pub key: Option<Arc<[Arc<str>]>>,
+    /// Which name stood for which column when this was judged: an event with another shape must not be shown by these
+    /// names, because one of them may stand for another column there.
+    pub shape: Option<i64>,
+    /// The whole table may be read, columns that come later too.
+    pub is_whole: bool,
 }
 
 /// Why the database refused. The caller is told less: missing and forbidden look alike to a stranger.
@@ -46,6 +51,26 @@ pub enum Refusal {
     Policies,
     /// The role is gone, or the sidecar may no longer assume it.
     NoRole,
+}
+
+impl Grant {
+    /// Whether the event's columns are called as they were when this was judged.
+    #[must_use]
+    pub fn knows_columns_of(&self, event: &Event) -> bool {
+        let (Some(table), Topic::Table(oid), EventKind::Row(change)) = (&self.table, &self.topic, &event.kind) else {
+            return true;
+        };
+        let relation = change.relations.iter().find(|it| it.oid == *oid);
+        relation.is_some_and(|it| it.shape.is_some() && it.shape == table.shape)
+    }
+}
+
+impl TableGrant {
+    /// Whether a client sees no difference between the two.
+    #[must_use]
+    pub fn looks_like(&self, other: &Self) -> bool {
+        self.columns == other.columns && self.types == other.types && self.key == other.key
+    }
 }
 
 impl Topic {

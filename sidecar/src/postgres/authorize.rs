@@ -7,7 +7,7 @@ use tokio_postgres::{Row, types::Type};
 use super::{Database, Error, Session};
 use crate::model::{Channel, Columns, Grant, Identity, Refusal, TableGrant, Topic};
 
-const MAY_SUBSCRIBE: &str = "select j.allowed, j.reason, j.relation, j.columns, j.types, j.key \
+const MAY_SUBSCRIBE: &str = "select j.allowed, j.reason, j.relation, j.columns, j.types, j.key, j.shape, j.whole \
      from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) \
           with ordinality q(role, claims, channel, schema_name, table_name, n) \
      cross join lateral realtime.may_subscribe(q.role, q.claims, q.channel, q.schema_name, q.table_name) j \
@@ -32,6 +32,12 @@ impl Question {
     #[must_use]
     pub fn new(identity: &Identity, channel: Channel) -> Self {
         Self { role: Arc::clone(&identity.role), claims: Arc::clone(&identity.claims), channel }
+    }
+
+    /// Whether it is about this identity.
+    #[must_use]
+    pub fn is_of(&self, identity: &Identity) -> bool {
+        self.role == identity.role && self.claims == identity.claims
     }
 }
 
@@ -101,7 +107,13 @@ fn table_grant(row: &Row) -> Result<TableGrant, Error> {
     let types: Vec<Arc<str>> = list(row, 4)?.unwrap_or_default();
     let columns = Columns::new(names.iter().cloned());
     let key = list(row, 5)?.filter(|key| !key.is_empty() && key.iter().all(|name| columns.contains(name)));
-    Ok(TableGrant { columns, types: names.into_iter().zip(types).collect(), key: key.map(Arc::from) })
+    Ok(TableGrant {
+        columns,
+        types: names.into_iter().zip(types).collect(),
+        key: key.map(Arc::from),
+        shape: row.try_get(6)?,
+        is_whole: row.try_get::<_, Option<bool>>(7)?.unwrap_or_default(),
+    })
 }
 
 fn list(row: &Row, index: usize) -> Result<Option<Vec<Arc<str>>>, Error> {

@@ -9,7 +9,7 @@ use crate::model::{Event, Gap, GapReason, Offset, Topic};
 pub const CONTRACT_VERSIONS: std::ops::RangeInclusive<i32> = 1..=1;
 
 const READ: &str = "select kind, \"offset\", until, reason, op, relations, schemas, tables, key, record, old_record, \
-     oversize, at, channel, event, payload, message_id::text, sender_type, sender_id::text, sender \
+     oversize, at, channel, event, payload, message_id::text, sender_type, sender_id::text, sender, shapes \
      from realtime.read($1, $2, $3, $4, $5)";
 
 /// What to read.

@@ -30,7 +30,11 @@ mod column {
     pub(super) const SENDER_TYPE: usize = 17;
     pub(super) const SENDER_ID: usize = 18;
     pub(super) const SENDER: usize = 19;
+    pub(super) const SHAPES: usize = 20;
 }
+
+/// A relation in a row: its oid, its schema and table, its shape.
+type Named<'a> = ((&'a u32, (&'a &'a str, &'a &'a str)), &'a Option<i64>);
 
 /// Makes events of rows. Changes of one table mostly come together, so they share its names.
 #[derive(Default)]
@@ -89,18 +93,20 @@ impl EventReader {
         let oids: Vec<u32> = row.try_get(column::RELATIONS)?;
         let schemas: Vec<&str> = row.try_get(column::SCHEMAS)?;
         let tables: Vec<&str> = row.try_get(column::TABLES)?;
-        if oids.is_empty() || oids.len() != schemas.len() || oids.len() != tables.len() {
+        let shapes: Vec<Option<i64>> = row.try_get(column::SHAPES)?;
+        if oids.is_empty() || [schemas.len(), tables.len(), shapes.len()] != [oids.len(); 3] {
             return Err(broken("a change has no table, or a table has no name"));
         }
-        let names = || oids.iter().zip(schemas.iter().zip(&tables));
-        let is_known = |(known, (oid, (schema, table))): (&Relation, (&u32, (&&str, &&str)))| {
-            known.oid == *oid && *known.schema == **schema && *known.table == **table
+        let names = || oids.iter().zip(schemas.iter().zip(&tables)).zip(&shapes);
+        let is_known = |(known, ((oid, (schema, table)), shape)): (&Relation, Named<'_>)| {
+            known.oid == *oid && *known.schema == **schema && *known.table == **table && known.shape == *shape
         };
         if self.relations.len() != oids.len() || !self.relations.iter().zip(names()).all(is_known) {
-            let relation = |(&oid, (&schema, &table)): (&u32, (&&str, &&str))| Relation {
+            let relation = |((&oid, (&schema, &table)), &shape): Named<'_>| Relation {
                 oid,
                 schema: schema.into(),
                 table: table.into(),
+                shape,
             };
             self.relations = names().map(relation).collect();
         }

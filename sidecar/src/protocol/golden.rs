@@ -122,7 +122,13 @@ fn told(name: &str, dialect: DialectId) -> String {
     let reference = Some(&reference);
     let types: [(Arc<str>, Arc<str>); 2] = [("id".into(), "bigint".into()), ("name".into(), "text".into())];
     let columns = Columns::new(["id".into(), "name".into()]);
-    let grant = TableGrant { columns: columns.clone(), types: types.into(), key: Some(["id".into()].into()) };
+    let grant = TableGrant {
+        columns: columns.clone(),
+        types: types.into(),
+        key: Some(["id".into()].into()),
+        shape: Some(1),
+        is_whole: false,
+    };
     let some = columns.intersect(|name| name == "name");
     let identity = Identity {
         role: "authenticated".into(),
@@ -209,7 +215,7 @@ fn event(name: &str) -> Event {
 
 /// A partition first, then the table that is subscribed to.
 fn relations() -> Arc<[Relation]> {
-    let relation = |oid, table: &str| Relation { oid, schema: "public".into(), table: table.into() };
+    let relation = |oid, table: &str| Relation { oid, schema: "public".into(), table: table.into(), shape: Some(1) };
     [relation(11, "orders_2026"), relation(RELATION, "orders")].into()
 }
 
