@@ -208,6 +208,25 @@ async fn a_revoked_grant_ends_the_subscription() {
 }
 
 #[tokio::test]
+async fn a_revoked_grant_ends_the_subscription_of_a_renewed_token() {
+    let stack = Stack::with(TABLE).await;
+    let token = stack.signer.user(ADA);
+    let (mut same, mut other) = (stack.connect().token(&token).open().await, stack.native_as(ADA).await);
+    let later = stack.signer.sign(&json!({"sub": ADA, "role": "authenticated", "exp": token::in_seconds(7200)}));
+    for (client, renewed) in [(&mut same, &token), (&mut other, &later)] {
+        client.subscribe("table:t").await;
+        for _ in 0..2 {
+            assert_eq!(client.ask(json!({"type": "access_token", "token": renewed})).await.kind(), "ack");
+        }
+    }
+    stack.exec("revoke select on t from authenticated").await;
+    for client in [&mut same, &mut other] {
+        let ended = client.expect("error").await;
+        assert_eq!((ended.code(), &ended["final"]), ("UNAUTHORIZED", &json!(true)), "{ended}");
+    }
+}
+
+#[tokio::test]
 async fn row_level_security_that_comes_later_ends_the_subscription() {
     let stack = Stack::with(TABLE).await;
     let mut client = stack.native_as(ADA).await;
