@@ -8,7 +8,9 @@
 -- would kill the backend, so no user may ever pass bytes to it.
 -- Columns go by number and are called as they are today; one that is no more is left out. Grants are those of today and
 -- go by number too: by the names of then, a column renamed since would be shown under a grant that was another's.
-create function realtime._render(layout bigint, image bytea, key_only boolean) returns text
+-- The names are an argument, and `shape` stands for them: the reader takes both from one snapshot. What a backend
+-- remembers of the catalog may be older or newer, and then a name would stand for a column that the shape does not say.
+create function realtime._render(layout bigint, image bytea, key_only boolean, names text[], shape bigint) returns text
   language c strict as 'MODULE_PATHNAME', 'render';
 
 -- Which name stands for which column of a table today, as one number; NULL when the table is gone. A reader that keeps a
@@ -19,6 +21,15 @@ create function realtime._shape(relation oid) returns bigint
 begin atomic
   select hashtextextended(string_agg(a.attnum || ' ' || a.attname, chr(10) order by a.attnum), 0)
     from pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped;
+end;
+
+-- What the columns of a layout are called today, in its order; NULL for one that is no more.
+create function realtime._names_today(relation oid, columns int) returns text[]
+  language sql stable strict
+  set search_path = pg_catalog, pg_temp
+begin atomic
+  select array_agg(a.attname::text order by n)
+    from generate_series(1, columns) n left join pg_attribute a on a.attrelid = relation and a.attnum = n and not a.attisdropped;
 end;
 
 -- The key's columns as they are called today; NULL when one of them is no more.
@@ -63,7 +74,7 @@ create function realtime.read(after bigint, max_events int, max_bytes int, only_
 as $$
 #variable_conflict use_column
 declare
-  head bigint; floor_tick_now bigint; cursor_at bigint := after; gap record; t record; r record; layout record; layout_id bigint; layout_key text[]; layout_shapes bigint[];
+  head bigint; floor_tick_now bigint; cursor_at bigint := after; gap record; t record; r record; layout record; layout_id bigint; layout_key text[]; layout_names text[]; layout_shapes bigint[];
   start_at bigint; position_at bigint; chunk bigint; scanned int := 0; found_events int := 0; bytes bigint := 0;
   payload_bytes_max constant int := realtime._max_event_bytes();
 begin
@@ -138,8 +149,11 @@ begin
         if layout_id is distinct from r.layout then
           select x.* into layout from realtime.layouts x where x.id = r.layout limit 1;
           layout_id := r.layout;
-          layout_key := realtime._key_today(layout.relations[1], layout.names, layout.key);
-          layout_shapes := (select array_agg(realtime._shape(x.relation) order by x.n) from unnest(layout.relations) with ordinality x(relation, n));
+          -- In one statement, for one snapshot: names and shapes must belong together.
+          select realtime._names_today(layout.relations[1], cardinality(layout.names)),
+                 (select array_agg(realtime._shape(x.relation) order by x.n) from unnest(layout.relations) with ordinality x(relation, n)),
+                 realtime._key_today(layout.relations[1], layout.names, layout.key)
+            into layout_names, layout_shapes, layout_key;
         end if;
         continue when only_relation is not null and only_relation <> all (layout.relations);
         relations := layout.relations; shapes := layout_shapes; schemas := layout.schemas; tables := layout.tables; key := layout_key;
@@ -152,8 +166,8 @@ begin
           continue;
         end if;
         -- Too large and without a key: an object, but nothing in it.
-        record := coalesce(realtime._render(r.layout, r.new, r.flags & 2 <> 0), case when r.operation in ('I', 'U') then '{}' end);
-        old_record := coalesce(realtime._render(r.layout, r.old, r.flags & 1 <> 0), case when r.operation in ('U', 'D') then '{}' end);
+        record := coalesce(realtime._render(r.layout, r.new, r.flags & 2 <> 0, layout_names, layout_shapes[1]), case when r.operation in ('I', 'U') then '{}' end);
+        old_record := coalesce(realtime._render(r.layout, r.old, r.flags & 1 <> 0, layout_names, layout_shapes[1]), case when r.operation in ('U', 'D') then '{}' end);
       end if;
       found_events := found_events + 1;
       bytes := bytes + 200 + coalesce(octet_length(record), 0) + coalesce(octet_length(old_record), 0) + coalesce(octet_length(payload), 0);

@@ -54,7 +54,8 @@ struct Renderers {
     generation: u64,
     /// Where descriptors and function call information live; deleted with the cache.
     context: Option<pg_sys::MemoryContext>,
-    known: HashMap<i64, Rc<Renderer>>,
+    /// By layout, and by what its columns are called.
+    known: HashMap<(i64, i64), Rc<Renderer>>,
 }
 
 thread_local! {
@@ -62,13 +63,14 @@ thread_local! {
 }
 
 unsafe fn render_image(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: declared STRICT with (bigint, bytea, boolean) in sql/read.sql.
+    // SAFETY: declared STRICT with (bigint, bytea, boolean, text[], bigint) in sql/read.sql.
     unsafe {
         let argument = |n| pgrx::fcinfo::pg_getarg_datum_raw(call, n);
         let id = argument(0).value() as i64;
         let image = pgrx::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(argument(1).cast_mut_ptr()));
         let key_only = argument(2).value() as u8 != 0;
-        let Some(renderer) = renderer(id) else {
+        let names = || names(argument(3));
+        let Some(renderer) = renderer((id, argument(4).value() as i64), &names) else {
             ereport!(
                 ERROR,
                 PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
@@ -88,7 +90,15 @@ unsafe fn render_image(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     }
 }
 
-unsafe fn renderer(id: i64) -> Option<Rc<Renderer>> {
+/// What each column of a layout is called; `None` for one that is no more.
+type Names = Vec<Option<Vec<u8>>>;
+
+unsafe fn names(array: pg_sys::Datum) -> Names {
+    // SAFETY: the datum is a text array.
+    unsafe { array::nullable(array::TEXT, array).into_iter().map(|name| name.map(|it| array::text_bytes(it))).collect() }
+}
+
+unsafe fn renderer(id: (i64, i64), names: &dyn Fn() -> Names) -> Option<Rc<Renderer>> {
     // SAFETY: catalog access inside a transaction; the cache is not borrowed meanwhile.
     unsafe {
         let generation = schema::generation();
@@ -101,10 +111,10 @@ unsafe fn renderer(id: i64) -> Option<Rc<Renderer>> {
         if known.is_some() {
             return known;
         }
-        let layout = Layout::load(&Schema::current()?, id)?;
+        let layout = Layout::load(&Schema::current()?, id.0)?;
         let context = RENDERERS.with_borrow_mut(Renderers::context);
         let before = pg_sys::MemoryContextSwitchTo(context);
-        let renderer = Rc::new(Renderer::new(&layout));
+        let renderer = Rc::new(Renderer::new(&layout, &names()));
         pg_sys::MemoryContextSwitchTo(before);
         RENDERERS.with_borrow_mut(|r| r.known.insert(id, Rc::clone(&renderer)));
         Some(renderer)
@@ -136,7 +146,7 @@ impl Renderers {
 }
 
 impl Renderer {
-    unsafe fn new(layout: &Layout) -> Self {
+    unsafe fn new(layout: &Layout, names: &Names) -> Self {
         // SAFETY: catalog look-ups; what is allocated lives in the cache's memory context.
         unsafe {
             schema::watch_relation(layout.table());
@@ -146,12 +156,12 @@ impl Renderer {
                 if column.type_oid == pg_sys::InvalidOid || column.hidden {
                     continue;
                 }
-                let Some((today, type_today)) = column_today(layout.table(), n) else { continue };
-                let mut name = Vec::with_capacity(today.len() + 3);
-                string(&today, &mut name);
+                let Some(Some(called)) = names.get(n) else { continue };
+                let mut name = Vec::with_capacity(called.len() + 3);
+                string(called, &mut name);
                 name.push(b':');
                 // A type that no column uses any more may have been altered: its bytes would be misread.
-                let is_safe = column.type_oid == type_today || column.type_oid.to_u32() < FIRST_USER_OID;
+                let is_safe = type_today(layout.table(), n) == Some(column.type_oid) || column.type_oid.to_u32() < FIRST_USER_OID;
                 let encoder = if is_safe { Encoder::of(column.type_oid) } else { Encoder::Null };
                 columns.push((n, name, encoder, key.contains(&n)));
             }
@@ -322,10 +332,10 @@ impl Output {
     }
 }
 
-/// Name and type of the column at a position today; `None` when it is no more.
+/// The type of the column at a position today; `None` when it is no more.
 ///
 /// From the cache, without a lock: nobody's ALTER TABLE may hold up a reader.
-unsafe fn column_today(table: pg_sys::Oid, position: usize) -> Option<(Vec<u8>, pg_sys::Oid)> {
+unsafe fn type_today(table: pg_sys::Oid, position: usize) -> Option<pg_sys::Oid> {
     // SAFETY: a syscache look-up that is released again; the struct begins behind the tuple's header.
     unsafe {
         let number = pg_sys::Datum::from(i16::try_from(position).ok()? + 1);
@@ -337,10 +347,9 @@ unsafe fn column_today(table: pg_sys::Oid, position: usize) -> Option<(Vec<u8>, 
         }
         let header = (*tuple).t_data;
         let attribute = header.cast::<u8>().add(usize::from((*header).t_hoff)).cast::<pg_sys::FormData_pg_attribute>();
-        let name = std::ffi::CStr::from_ptr((*attribute).attname.data.as_ptr()).to_bytes().to_vec();
         let (is_dropped, type_oid) = ((*attribute).attisdropped, (*attribute).atttypid);
         pg_sys::ReleaseSysCache(tuple);
-        (!is_dropped).then_some((name, type_oid))
+        (!is_dropped).then_some(type_oid)
     }
 }
 
