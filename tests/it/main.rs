@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod abuse;
+mod columns;
 mod commands;
 mod connecting;
 mod docs;
