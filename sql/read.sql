@@ -23,6 +23,21 @@ begin atomic
     from pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped;
 end;
 
+-- The shapes of a table and of those that were its partition ancestors. One that is no ancestor any more has none: its
+-- columns may be called otherwise by now.
+create function realtime._shapes(relations oid[]) returns bigint[]
+  language sql stable strict
+  set search_path = pg_catalog, pg_temp
+begin atomic
+  with recursive up(relation) as (
+    select relations[1]
+    union all
+    select i.inhparent from up join pg_inherits i on i.inhrelid = up.relation
+  )
+  select array_agg(case when r.relation in (select up.relation from up) then realtime._shape(r.relation) end order by r.n)
+    from unnest(relations) with ordinality r(relation, n);
+end;
+
 -- What the columns of a layout are called today, in its order; NULL for one that is no more.
 create function realtime._names_today(relation oid, columns int) returns text[]
   language sql stable strict
@@ -151,7 +166,7 @@ begin
           layout_id := r.layout;
           -- In one statement, for one snapshot: names and shapes must belong together.
           select realtime._names_today(layout.relations[1], cardinality(layout.names)),
-                 (select array_agg(realtime._shape(x.relation) order by x.n) from unnest(layout.relations) with ordinality x(relation, n)),
+                 realtime._shapes(layout.relations),
                  realtime._key_today(layout.relations[1], layout.names, layout.key)
             into layout_names, layout_shapes, layout_key;
         end if;

@@ -95,7 +95,9 @@ type Names = Vec<Option<Vec<u8>>>;
 
 unsafe fn names(array: pg_sys::Datum) -> Names {
     // SAFETY: the datum is a text array.
-    unsafe { array::nullable(array::TEXT, array).into_iter().map(|name| name.map(|it| array::text_bytes(it))).collect() }
+    unsafe {
+        array::nullable(array::TEXT, array).into_iter().map(|name| name.map(|it| array::text_bytes(it))).collect()
+    }
 }
 
 unsafe fn renderer(id: (i64, i64), names: &dyn Fn() -> Names) -> Option<Rc<Renderer>> {
@@ -161,7 +163,8 @@ impl Renderer {
                 string(called, &mut name);
                 name.push(b':');
                 // A type that no column uses any more may have been altered: its bytes would be misread.
-                let is_safe = type_today(layout.table(), n) == Some(column.type_oid) || column.type_oid.to_u32() < FIRST_USER_OID;
+                let is_safe =
+                    type_today(layout.table(), n) == Some(column.type_oid) || column.type_oid.to_u32() < FIRST_USER_OID;
                 let encoder = if is_safe { Encoder::of(column.type_oid) } else { Encoder::Null };
                 columns.push((n, name, encoder, key.contains(&n)));
             }

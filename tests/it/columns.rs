@@ -123,6 +123,25 @@ async fn a_column_picked_by_name_stays_what_it_is() {
 }
 
 #[tokio::test]
+async fn a_partition_that_was_taken_out_shows_nothing_hidden_to_its_old_parent() {
+    let stack = Stack::with(
+        "create table par (id int primary key, pub text, secret text) partition by range (id);
+         create table p1 partition of par for values from (0) to (100);
+         create table p2 partition of par for values from (100) to (200);
+         select realtime.enable_realtime('par'); grant select (id, pub) on par to authenticated;
+         insert into par values (1, 'public', 'TOPSECRET'), (101, 'public', 'TOPSECRET');
+         alter table par detach partition p1;
+         alter table p1 rename pub to tmp; alter table p1 rename secret to pub; alter table p1 rename tmp to secret",
+    )
+    .await;
+    let mut client = stack.native_as(ADA).await;
+    client.subscribe_with(json!({"channel": "table:par", "since": "oldest"})).await;
+    let gap = client.expect("gap").await;
+    assert_eq!(gap["reason"], "unjudged");
+    assert_eq!(client.event().await.record(), &json!({"id": 101, "pub": "public"}));
+}
+
+#[tokio::test]
 async fn a_change_that_is_too_large_is_told_to_who_may_not_read_its_key() {
     let stack = Stack::with(
         "create table ok (id int primary key, title text, body text); select realtime.enable_realtime('ok'); grant select (title) on ok to authenticated;
