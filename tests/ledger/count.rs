@@ -1,5 +1,7 @@
 //! The counting, once everything is at rest.
 
+use std::collections::BTreeMap;
+
 use tokio_postgres::Client;
 
 use crate::book::{Truth, Write};
@@ -26,7 +28,7 @@ pub(crate) struct Found {
 impl Found {
     /// Counts, prints the counts, and returns them.
     pub(crate) async fn count(mut self, client: &Client, plan: &Plan, desk: &Desk) -> Verdict {
-        let gaps_allowed = plan.retention.is_some();
+        let gaps_allowed = plan.has_gaps();
         let mut verdict = Verdict::default();
         if !gaps_allowed {
             let whole = read_again(desk, client).await;
@@ -34,7 +36,8 @@ impl Found {
             self.streams.push(whole);
         }
         for stream in &self.streams {
-            println!("{}: {} events, gaps {:?}", stream.name, stream.steps.len(), reasons(stream));
+            let (events, marks) = (stream.steps.len(), stream.marks.len());
+            println!("{}: {events} events, {marks} marks, gaps {:?}", stream.name, reasons(stream));
             verdict.judge(stream, &self.truth, gaps_allowed);
         }
         verdict.judge_gaps(&self.streams, &self.truth);
@@ -60,9 +63,13 @@ impl Found {
     }
 }
 
-/// Why a subscriber had gaps.
-fn reasons(stream: &Stream) -> Vec<&str> {
-    stream.gaps.iter().map(|gap| gap.reason.as_str()).collect()
+/// Why a subscriber had gaps, and how many.
+fn reasons(stream: &Stream) -> BTreeMap<&str, usize> {
+    let mut reasons = BTreeMap::new();
+    for gap in &stream.gaps {
+        *reasons.entry(gap.reason.as_str()).or_default() += 1;
+    }
+    reasons
 }
 
 /// The final log, read once more from its beginning: what was delivered must be what it says.

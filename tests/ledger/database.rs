@@ -118,6 +118,12 @@ pub(crate) fn prepare(cluster: &Cluster, plan: &Plan) -> Result<(), ClusterError
         let text = format!("update realtime.settings set value = '{seconds} seconds' where name = 'log_retention'");
         cluster.sql(DATABASE, &text)?;
     }
+    if let Some(size) = plan.log_max_size {
+        // Far below what a DBA may set: it has to be reached within seconds.
+        cluster.sql(DATABASE, "alter table realtime.settings disable trigger check_setting")?;
+        let text = format!("update realtime.settings set value = '{size}' where name = 'log_max_size'");
+        cluster.sql(DATABASE, &text)?;
+    }
     let worker = if plan.worker { "on" } else { "off" };
     cluster.sql(DATABASE, &format!("alter database {DATABASE} set realtime.worker = {worker}"))?;
     if let Some(sabotage) = plan.sabotage {

@@ -38,6 +38,11 @@ fn while_retention_moves_what_is_missing_is_said() {
 }
 
 #[test]
+fn at_the_cap_what_is_not_written_is_said() {
+    assert!(run::run(Plan::at_the_cap()).is_clean(), "not every count is zero");
+}
+
+#[test]
 fn a_log_in_the_wrong_order_is_found_out() {
     let verdict = run::run(Plan::sabotaged(sabotage::ORDER_BY_XID));
     assert!(verdict.causal.number > 0 && verdict.reordered.number > 0 && verdict.wrong_order.number > 0);

@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) worker: bool,
     /// The log's retention; `None`: nothing goes during the run.
     pub(crate) retention: Option<Duration>,
+    /// The log's size at which capture stops, when it cannot be given back.
+    pub(crate) log_max_size: Option<&'static str>,
     /// SQL that breaks the log, to see whether the ledger notices.
     pub(crate) sabotage: Option<&'static str>,
 }
@@ -39,6 +41,7 @@ impl Plan {
             clients: 4,
             worker: true,
             retention: None,
+            log_max_size: None,
             sabotage: None,
         }
     }
@@ -56,6 +59,23 @@ impl Plan {
             retention: Some(Duration::from_secs(2)),
             ..whole
         }
+    }
+
+    /// A shorter run at the log's cap, with somebody who keeps its segments from being given back now and then.
+    pub(crate) fn at_the_cap() -> Self {
+        let whole = Self::under_faults();
+        Self {
+            duration: whole.duration / 2 + Duration::from_secs(5),
+            faults: whole.faults / 4,
+            clients: 2,
+            log_max_size: Some("6 MB"),
+            ..whole
+        }
+    }
+
+    /// Whether subscribers may be told of gaps: the log, or a part of it, goes during the run.
+    pub(crate) fn has_gaps(&self) -> bool {
+        self.retention.is_some() || self.log_max_size.is_some()
     }
 
     /// A short run in quiet, on a log that somebody broke.

@@ -164,6 +164,9 @@ impl Reader {
     fn take_event(&mut self, row: &tokio_postgres::Row, offset: i64) {
         self.cursor = offset;
         self.remember(row);
+        if row.get::<_, &str>(4) == "G" {
+            return self.stream.marks.push(offset);
+        }
         let transaction_end = row.get(2);
         let columns = Columns {
             op: row.get(4),

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use realtime_tests::Sidecar;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Client;
 use xtask::build::{self, Profile};
 use xtask::cluster::{Cluster, Options, Tree};
 use xtask::postgres::Version;
 
 use crate::book::{Book, Truth};
-use crate::client::Client;
+use crate::client;
 use crate::count::Found;
 use crate::database::{self, Address};
 use crate::fault::{Faults, Machines};
@@ -28,6 +29,9 @@ use crate::writer::Writer;
 
 /// Readers that have not got everything after this time never will.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
+
+/// Longer than anybody who ticks sleeps.
+const SETTLE: Duration = Duration::from_millis(600);
 
 /// Runs a plan, prints its counts and returns them.
 pub(crate) fn run(plan: Plan) -> Verdict {
@@ -74,12 +78,19 @@ impl Run {
         run.start_readers(oldest);
         run.start_clients(oldest);
         run.start_writers();
+        if run.plan.log_max_size.is_some() {
+            run.writers.push(tokio::spawn(hold_segments(
+                run.desk.address.clone(),
+                run.random.fork(),
+                run.stop.clone(),
+            )));
+        }
         run
     }
 
     fn start_readers(&mut self, oldest: i64) {
         for number in 0..self.plan.readers {
-            let is_short = self.plan.retention.is_some();
+            let is_short = self.plan.has_gaps();
             let habits =
                 Habits { ticks: number == 1, rotates: is_short && number == 1, sleeps: is_short && number == 2 };
             let name = format!("reader {number}");
@@ -92,8 +103,8 @@ impl Run {
         let Some(address) = self.machines.sidecar.as_ref().map(Sidecar::address) else { return };
         for number in 0..self.plan.clients {
             let name = format!("client {number}");
-            let mut client = Client::new(&name, self.desk.clone(), address, self.random.fork(), oldest);
-            client.sleeps = self.plan.retention.is_some() && number == 1;
+            let mut client = client::Client::new(&name, self.desk.clone(), address, self.random.fork(), oldest);
+            client.sleeps = self.plan.has_gaps() && number == 1;
             self.readers.push(tokio::spawn(client.run()));
         }
         self.seed = Some(tokio::spawn(SeedClient::new(self.desk.clone(), address, self.random.fork()).run()));
@@ -153,11 +164,40 @@ fn start_sidecar(address: &Address) -> Sidecar {
     Sidecar::start(&[("REALTIME_DATABASE_URL".to_owned(), address.url()), ("REALTIME_JWT_SECRET".to_owned(), secret)])
 }
 
+/// Somebody who reads the log's tables in a long transaction, as pg_dump does: segments cannot be given back meanwhile.
+async fn hold_segments(address: Address, mut random: Random, stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::Relaxed) {
+        let session = address.connect_patiently("postgres").await;
+        let held = session.client.batch_execute("begin; select count(*) from realtime.log limit 0").await;
+        // A fault may have ended the session; the next one holds again.
+        if held.is_ok() {
+            sleep(Duration::from_millis(1_000 + random.below(3_000))).await;
+        }
+        drop(session);
+        sleep(Duration::from_millis(random.below(2_000))).await;
+    }
+}
+
+/// Waits until nobody has anything left to say: a mark for what was lost comes when the next ticker looks.
+async fn settle(client: &Client) {
+    let head = async || -> i64 { client.query_one("select head from realtime.status()", &[]).await.unwrap().get(0) };
+    let mut before = head().await;
+    loop {
+        sleep(SETTLE).await;
+        let now = head().await;
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
 /// Ends prepared transactions, makes everything readable, and tells the readers how far they have to read.
-async fn rest(client: &tokio_postgres::Client, desk: &Desk) -> Truth {
+async fn rest(client: &Client, desk: &Desk) -> Truth {
     for row in client.query("select gid from pg_prepared_xacts", &[]).await.unwrap() {
         client.batch_execute(&format!("rollback prepared '{}'", row.get::<_, &str>(0))).await.unwrap();
     }
+    settle(client).await;
     while !client.query("select from realtime.tick()", &[]).await.unwrap().is_empty() {}
     let head: i64 = client.query_one("select head from realtime.status()", &[]).await.unwrap().get(0);
     desk.last.store(head, Ordering::Release);

@@ -34,6 +34,8 @@ pub(crate) struct Stream {
     pub(crate) scope: Scope,
     pub(crate) steps: Vec<Step>,
     pub(crate) gaps: Vec<Gap>,
+    /// Offsets of marks in the log that say: something before this was not written.
+    pub(crate) marks: Vec<i64>,
     /// Events that say nothing this test can have written, with their text.
     pub(crate) strange: Vec<String>,
     /// Where an event does not fit to what the ones before it left: a row that is not there, or not as it was.
@@ -79,6 +81,7 @@ impl Stream {
             scope,
             steps: Vec::new(),
             gaps: Vec::new(),
+            marks: Vec::new(),
             strange: Vec::new(),
             broken: Vec::new(),
             silent: Vec::new(),
@@ -89,7 +92,7 @@ impl Stream {
 
     /// Whether nothing was announced as missing.
     pub(crate) fn is_whole(&self) -> bool {
-        self.gaps.is_empty()
+        self.gaps.is_empty() && self.marks.is_empty()
     }
 
     /// Takes an event whose text nobody understands.

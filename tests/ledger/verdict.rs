@@ -110,7 +110,9 @@ impl Verdict {
         self.judge_steps(stream, truth);
         self.judge_groups(stream, truth, &groups);
         self.judge_causes(stream, truth, &groups);
+        self.judge_parts(stream, truth, &groups);
         self.judge_losses(stream, truth);
+        self.judge_marks(stream, truth, &groups);
         self.invented.add_all(stream.strange.iter().cloned());
         self.reordered.add_all(stream.broken.iter().cloned());
         self.silent_gap.add_all(stream.silent.iter().cloned());
@@ -202,6 +204,37 @@ impl Verdict {
         }
     }
 
+    /// A transaction is delivered whole or not at all, as long as nothing is missing by a gap.
+    fn judge_parts(&mut self, stream: &Stream, truth: &Truth, groups: &[&[Step]]) {
+        for group in groups.iter().filter(|_| stream.gaps.is_empty()) {
+            let Some(transaction) = transaction_of(group, truth) else { continue };
+            let expected = transaction.writes.iter().filter(|write| stream.scope.has(**write)).count();
+            if group.len() < expected {
+                let (name, txn, got) = (&stream.name, transaction.txn, group.len());
+                self.split.add(format!("{name}: {got} of {expected} events of transaction {txn}"));
+            }
+        }
+    }
+
+    /// What the log itself does not have must be said by a mark, at any place after everything that had ended when it
+    /// began: whoever starts over at the mark has it.
+    fn judge_marks(&mut self, stream: &Stream, truth: &Truth, groups: &[&[Step]]) {
+        if stream.marks.is_empty() || !stream.gaps.is_empty() {
+            return;
+        }
+        let there: Vec<_> = groups.iter().filter_map(|g| Some((transaction_of(g, truth)?, g[0].offset))).collect();
+        let delivered: HashSet<_> = there.iter().map(|(transaction, _)| transaction.txn).collect();
+        let is_missing =
+            |t: &&Transaction| !delivered.contains(&t.txn) && t.writes.iter().any(|w| stream.scope.has(*w));
+        for lost in truth.committed.values().filter(is_missing) {
+            let before = there.iter().filter(|(transaction, _)| transaction.ended < lost.begun);
+            let place = before.map(|(_, offset)| *offset).max().unwrap_or(0);
+            if stream.marks.iter().all(|mark| *mark < place) {
+                self.silent_gap.add(format!("{}: no mark for transaction {} after {place}", stream.name, lost.txn));
+            }
+        }
+    }
+
     fn judge_losses(&mut self, stream: &Stream, truth: &Truth) {
         let got: HashSet<_> = stream.steps.iter().map(|step| step.write).collect();
         let expected = truth.made_by.keys().filter(|write| stream.scope.has(**write));
@@ -235,6 +268,14 @@ impl Verdict {
     pub(crate) fn judge_gaps(&mut self, streams: &[Stream], truth: &Truth) {
         let offsets: HashMap<Write, i64> =
             streams.iter().flat_map(|s| &s.steps).map(|step| (step.write, step.offset)).collect();
+        let marks: HashSet<i64> = streams.iter().flat_map(|stream| stream.marks.iter().copied()).collect();
+        for stream in streams {
+            let told = |mark: &i64| {
+                stream.marks.contains(mark) || stream.gaps.iter().any(|gap| (gap.first..=gap.last).contains(mark))
+            };
+            let name = &stream.name;
+            self.silent_gap.add_all(marks.iter().filter(|m| !told(m)).map(|m| format!("{name}: not told of mark {m}")));
+        }
         for write in truth.made_by.keys() {
             let Some(offset) = offsets.get(write) else {
                 // Nobody got it: everybody must have had a gap, which is what `is_whole` says.
