@@ -160,7 +160,7 @@ async fn endless_fragments_end_the_connection() {
     let stack = Stack::with(TABLE).await;
     let mut client = stack.native().await;
     let part = vec![b'x'; 8192];
-    for index in 0..100 {
+    for index in 0..200 {
         if client.try_send(fragment(&part, index == 0, false)).await.is_err() {
             break;
         }
