@@ -75,6 +75,7 @@ begin
         counts       int4[]      not null,   -- how many
         at           timestamptz not null
       ) with (autovacuum_enabled = off, toast.autovacuum_enabled = off)', k);
+    execute format('alter table realtime.tick_%s alter xids set storage external, alter seqs set storage external, alter counts set storage external', k);
     execute format('create unique index tick_%s_first_offset on realtime.tick_%1$s (first_offset)', k);
   end loop;
 end $$;

@@ -75,6 +75,22 @@ as $$
    cross join lateral (select x.* from realtime.log x where x.xid = c.xid and x.seq >= c.seq order by x.seq limit c.n) l
 $$;
 
+-- What one call of read() knows of a layout. Looked up once a call: tables take turns inside a transaction, and a look
+-- costs more than an event.
+create type realtime._known_layout as (
+  relations oid[], schemas text[], tables text[], names text[], key text[], shapes bigint[]
+);
+
+create function realtime._look_up_layout(layout bigint) returns realtime._known_layout
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+begin atomic
+  -- One statement, for one snapshot: names and shapes must belong together.
+  select l.relations, l.schemas, l.tables, realtime._names_today(l.relations[1], cardinality(l.names)),
+         realtime._key_today(l.relations[1], l.names, l.key), realtime._shapes(l.relations)
+    from realtime.layouts l where l.id = layout limit 1;
+end;
+
 create function realtime.read(after bigint, max_events int, max_bytes int, only_relation oid, only_channel text)
   returns table (kind "char", "offset" bigint, until bigint, reason text, op "char",
                  relations oid[], shapes bigint[], schemas text[], tables text[], key text[], record text, old_record text, oversize boolean, at timestamptz,
@@ -89,7 +105,8 @@ create function realtime.read(after bigint, max_events int, max_bytes int, only_
 as $$
 #variable_conflict use_column
 declare
-  head bigint; floor_tick_now bigint; cursor_at bigint := after; gap record; t record; r record; layout record; layout_id bigint; layout_key text[]; layout_names text[]; layout_shapes bigint[];
+  head bigint; floor_tick_now bigint; cursor_at bigint := after; gap record; t record; r record; 
+  layout realtime._known_layout; known bigint[] := '{}'; known_layouts realtime._known_layout[] := '{}'; place int;
   start_at bigint; position_at bigint; chunk bigint; scanned int := 0; found_events int := 0; bytes bigint := 0;
   payload_bytes_max constant int := realtime._max_event_bytes();
 begin
@@ -161,19 +178,16 @@ begin
         continue;  -- the end of a transaction that wrote early: nothing for anybody
       else
         continue when only_channel is not null;
-        if layout_id is distinct from r.layout then
-          select x.* into layout from realtime.layouts x where x.id = r.layout limit 1;
-          layout_id := r.layout;
-          -- In one statement, for one snapshot: names and shapes must belong together.
-          select realtime._names_today(layout.relations[1], cardinality(layout.names)),
-                 realtime._shapes(layout.relations),
-                 realtime._key_today(layout.relations[1], layout.names, layout.key)
-            into layout_names, layout_shapes, layout_key;
+        place := array_position(known, r.layout);
+        if place is null then
+          known := known || r.layout; known_layouts := known_layouts || realtime._look_up_layout(r.layout);
+          place := cardinality(known);
         end if;
+        layout := known_layouts[place];
         continue when only_relation is not null and only_relation <> all (layout.relations);
-        relations := layout.relations; shapes := layout_shapes; schemas := layout.schemas; tables := layout.tables; key := layout_key;
+        relations := layout.relations; shapes := layout.shapes; schemas := layout.schemas; tables := layout.tables; key := layout.key;
         reason := case when r.operation = 'G' then 'capture_off' end;
-        if layout_shapes[1] is null and op in ('I', 'U', 'D') then
+        if layout.shapes[1] is null and op in ('I', 'U', 'D') then
           -- The table is gone, and with it who might read which column. For its ancestors this is a gap.
           op := 'G'; reason := 'table_dropped'; oversize := false;
           found_events := found_events + 1;
@@ -181,8 +195,8 @@ begin
           continue;
         end if;
         -- Too large and without a key: an object, but nothing in it.
-        record := coalesce(realtime._render(r.layout, r.new, r.flags & 2 <> 0, layout_names, layout_shapes[1]), case when r.operation in ('I', 'U') then '{}' end);
-        old_record := coalesce(realtime._render(r.layout, r.old, r.flags & 1 <> 0, layout_names, layout_shapes[1]), case when r.operation in ('U', 'D') then '{}' end);
+        record := coalesce(realtime._render(r.layout, r.new, r.flags & 2 <> 0, layout.names, layout.shapes[1]), case when r.operation in ('I', 'U') then '{}' end);
+        old_record := coalesce(realtime._render(r.layout, r.old, r.flags & 1 <> 0, layout.names, layout.shapes[1]), case when r.operation in ('U', 'D') then '{}' end);
       end if;
       found_events := found_events + 1;
       bytes := bytes + 200 + coalesce(octet_length(record), 0) + coalesce(octet_length(old_record), 0) + coalesce(octet_length(payload), 0);

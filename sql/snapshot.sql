@@ -85,6 +85,9 @@ begin
         "offset" := r."offset"; at := r.at;
         if parts is null then
           event := r.event; payload := r.payload::jsonb;
+        elsif not may.whole and may.shape is distinct from r.shapes[array_position(r.relations, may.relation)] then
+          -- Columns have changed places since the caller was judged: no name may stand for another column.
+          event := 'GAP'; payload := '{"reason": "unjudged"}';
         else
           event := case r.op when 'I' then 'INSERT' when 'U' then 'UPDATE' when 'D' then 'DELETE' when 'T' then 'TRUNCATE' else 'GAP' end;
           payload := case when r.reason is null then '{}' else jsonb_build_object('reason', r.reason) end

@@ -22,6 +22,9 @@ const ENTRIES_MAX: usize = 1 << 16;
 /// Rows of one run: readers find their place in a run by counting, so it must not be long.
 const RUN_MAX: i32 = 8_192;
 
+/// Ten seconds: how often at most a full log leaves a mark.
+const MARK_INTERVAL_US: u64 = 10_000_000;
+
 /// One change on its way into the buffer.
 #[derive(Default)]
 pub(crate) struct Change<'a> {
@@ -242,12 +245,18 @@ unsafe fn leave_mark(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe {
         let Some(entry) = registry::entry() else { return pg_sys::Datum::from(false) };
         let lost = entry.lost.load(SeqCst);
+        let is_full = Schema::current().is_some_and(|s| s.state().is_full);
         // After a start nobody knows what was lost before it.
-        let unknown = !entry.checked.swap(true, SeqCst) && Schema::current().is_some_and(|s| s.state().is_full);
-        let is_due = unknown || lost > entry.marked.load(SeqCst);
+        let unknown = !entry.checked.swap(true, SeqCst) && is_full;
+        // A mark tells every client to start over. While more is being lost one now and then will do; the last one, which
+        // comes after all that was lost, is owed until it is left.
+        let now = u64::try_from(pg_sys::GetCurrentTimestamp()).unwrap_or(0);
+        let is_early = is_full && now.saturating_sub(entry.marked_at.load(SeqCst)) < MARK_INTERVAL_US;
+        let is_due = unknown || (lost > entry.marked.load(SeqCst) && !is_early);
         if is_due {
             push(Change { op: b'G', flags: LOG_FULL, ..Change::default() });
             MARKING.set(lost);
+            entry.marked_at.store(now, SeqCst);
         }
         pg_sys::Datum::from(is_due)
     }

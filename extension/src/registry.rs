@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     pub(crate) lost: AtomicU64,
     /// How many of them a gap mark stands for.
     pub(crate) marked: AtomicU64,
+    /// When the last of those marks was left, in microseconds.
+    pub(crate) marked_at: AtomicU64,
     /// Somebody has looked whether the log was full when the server started.
     pub(crate) checked: AtomicBool,
 }

@@ -76,6 +76,10 @@ commit;
 select realtime.tick() is not null as ticked;
 select last_offset - first_offset + 1 as written_whole from realtime.ticks order by id desc limit 1;
 update realtime.state set is_full = false;
+-- The last mark is owed until the log is no longer full.
+\c -
+select realtime.mark_lost();
+select realtime.mark_lost();
 -- Messages are kept as long as the log.
 update realtime.settings set value = '1 hour' where name = 'messages_retention';
 update realtime.settings set value = '4 GB' where name = 'log_max_size';
