@@ -71,7 +71,7 @@ pub fn run(version: Version) -> Result<usize, CheckError> {
     for suite in [Suite::Regress, Suite::Isolation] {
         tally.add(step(suite.title(), || Ok(regress_tally(suite, version)))?);
     }
-    tally.add(step("unit tests and end to end", cargo_tests)?);
+    tally.add(step("unit tests and end to end", || cargo_tests(version))?);
     if tally.failed == 0 {
         Ok(tally.passed)
     } else {
@@ -109,8 +109,10 @@ fn regress_tally(suite: Suite, version: Version) -> Tally {
 }
 
 /// Runs all tests that cargo knows, showing their output as it comes and counting them.
-fn cargo_tests() -> Result<Tally, CheckError> {
+fn cargo_tests(version: Version) -> Result<Tally, CheckError> {
     let mut command = workspace_cargo("test", &["--no-fail-fast"]);
+    // Which server the end-to-end tests start.
+    command.env("REALTIME_TEST_PG", version.to_string());
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|source| process::not_started(&command, source))?;
     let mut tally = Tally::default();
     if let Some(output) = child.stdout.take() {
