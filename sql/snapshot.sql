@@ -85,7 +85,7 @@ begin
         "offset" := r."offset"; at := r.at;
         if parts is null then
           event := r.event; payload := r.payload::jsonb;
-        elsif not may.whole and may.shape is distinct from r.shapes[array_position(r.relations, may.relation)] then
+        elsif r.relations is not null and not may.whole and may.shape is distinct from r.shapes[array_position(r.relations, may.relation)] then
           -- Columns have changed places since the caller was judged: no name may stand for another column.
           event := 'GAP'; payload := '{"reason": "unjudged"}';
         else
