@@ -86,9 +86,10 @@ async fn fb_07_insert_carries_the_record() {
 #[tokio::test]
 async fn fb_08_update_carries_both_records() {
     let stack = Stack::with(TABLE).await;
-    stack.exec("insert into t values (1, 'one')").await;
     let mut client = stack.seed().await;
     client.subscribe("table:public.t").await;
+    stack.exec("insert into t values (1, 'one')").await;
+    assert_eq!(next(&mut client).await["payload"]["type"], "INSERT");
     stack.exec("update t set name = 'two'").await;
     let expected = json!({"type": "broadcast", "channel": "table:public.t", "payload": {
         "type": "UPDATE", "table": "t", "schema": "public",
@@ -99,9 +100,10 @@ async fn fb_08_update_carries_both_records() {
 #[tokio::test]
 async fn fb_09_delete_carries_the_old_record_only() {
     let stack = Stack::with(TABLE).await;
-    stack.exec("insert into t values (1, 'one')").await;
     let mut client = stack.seed().await;
     client.subscribe("table:public.t").await;
+    stack.exec("insert into t values (1, 'one')").await;
+    assert_eq!(next(&mut client).await["payload"]["type"], "INSERT");
     stack.exec("delete from t").await;
     let expected = json!({"type": "broadcast", "channel": "table:public.t", "payload": {
         "type": "DELETE", "table": "t", "schema": "public", "old_record": {"id": 1, "name": "one"}}});
