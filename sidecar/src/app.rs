@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -158,6 +158,7 @@ fn services(config: &Config, database: &Arc<Database>, metrics: Arc<Metrics>) ->
         authorizer: Arc::new(Authorizer::new(Arc::clone(database), recheck, config.database.pool_size_max)),
         replay: Replay::new(Arc::clone(database), config.database.pool_size_max),
         hub,
+        snapshots: Arc::new(Semaphore::new(config.limits.snapshots_max)),
         database: Arc::clone(database),
         metrics,
         limits: config.limits.clone(),

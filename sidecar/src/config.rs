@@ -77,6 +77,7 @@ pub struct Limits {
     pub connections_per_user_max: usize,
     pub connections_per_address_max: usize,
     pub subscriptions_max: usize,
+    pub snapshots_max: usize,
     pub messages_per_second_max: usize,
     pub messages_burst_max: usize,
     pub bad_frames_max: usize,
@@ -97,6 +98,7 @@ pub struct Timing {
     pub busy_tick_ms: u64,
     pub recheck_ms: u64,
     pub no_progress_ms: u64,
+    pub snapshot_ms: u64,
     pub drain_ms: u64,
 }
 
@@ -190,6 +192,7 @@ fn limits(values: &mut Values) -> Limits {
         connections_per_user_max: values.count("limits.connections_per_user_max", 1, 10_000_000),
         connections_per_address_max: values.count("limits.connections_per_address_max", 1, 10_000_000),
         subscriptions_max: values.count("limits.subscriptions_max", 1, 1_000_000),
+        snapshots_max: values.count("limits.snapshots_max", 1, 1000),
         messages_per_second_max: values.count("limits.messages_per_second_max", 1, 1_000_000),
         messages_burst_max: values.count("limits.messages_burst_max", 1, 1_000_000),
         bad_frames_max: values.count("limits.bad_frames_max", 1, 1_000_000),
@@ -210,6 +213,7 @@ fn timing(values: &mut Values) -> Timing {
         busy_tick_ms: values.number("timing.busy_tick_ms", 1, 60_000),
         recheck_ms: values.number("timing.recheck_ms", 50, HOUR_MS),
         no_progress_ms: values.number("timing.no_progress_ms", 100, HOUR_MS),
+        snapshot_ms: values.number("timing.snapshot_ms", 1000, HOUR_MS),
         drain_ms: values.number("timing.drain_ms", 0, HOUR_MS),
     }
 }

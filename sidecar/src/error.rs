@@ -17,6 +17,8 @@ pub enum Code {
     InvalidChannel,
     /// The filter cannot be used.
     FilterInvalid,
+    /// A snapshot's rows and later changes could not be told apart.
+    NoKey,
     /// The connection has as many subscriptions as it may have.
     TooManySubscriptions,
     /// Too many commands in too short a time.
@@ -47,6 +49,7 @@ impl Code {
             Self::InvalidMessage => "INVALID_MESSAGE",
             Self::InvalidChannel => "INVALID_CHANNEL",
             Self::FilterInvalid => "FILTER_INVALID",
+            Self::NoKey => "NO_KEY",
             Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
             Self::RateLimited => "RATE_LIMITED",
             Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
@@ -59,6 +62,9 @@ impl Code {
         }
     }
 }
+
+/// When a database that cannot be asked may be asked again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Why a command was refused, or why a subscription ended. The text is a sentence with a remedy, safe for the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,10 +116,23 @@ impl CommandError {
         )
     }
 
+    /// The table has no key, or the identity may not read it, or does not want it.
+    #[must_use]
+    pub fn no_key() -> Self {
+        const TEXT: &str = "a snapshot needs the table's key: give the table a primary key, or ask for its columns too";
+        Self::new(Code::NoKey, TEXT)
+    }
+
+    /// A snapshot was not sent to its end.
+    #[must_use]
+    pub fn no_snapshot() -> Self {
+        const TEXT: &str = "the snapshot could not be sent to its end: forget its rows and subscribe again";
+        Self::new(Code::Unavailable, TEXT).retry_after(RETRY)
+    }
+
     /// The database cannot be asked now.
     #[must_use]
     pub fn unavailable() -> Self {
-        const RETRY: Duration = Duration::from_secs(1);
         Self::new(Code::Unavailable, "the database cannot be reached now: try again shortly").retry_after(RETRY)
     }
 

@@ -56,6 +56,8 @@ pub struct Metrics {
     pub overflows: Counter,
     /// Replays begun, by where they are served from.
     pub replays: Labelled,
+    /// Snapshots of tables, by outcome.
+    pub snapshots: Labelled,
     /// Gaps told to clients, by reason.
     pub gaps: Labelled,
     /// Frames and bytes that wait for sockets.
@@ -153,6 +155,7 @@ impl Metrics {
             delivered_bytes: f.counter("delivered_bytes", "Bytes of frames with events put on a socket"),
             overflows: f.counter("overflows", "Connections that fell back to replay because their queue was full"),
             replays: f.labelled("replays", "Replays begun", "source"),
+            snapshots: f.labelled("snapshots", "Snapshots of tables", "outcome"),
             gaps: f.labelled("gaps", "Gaps told to clients", "reason"),
             queue_frames: f.gauge("queue_frames", "Frames that wait for sockets"),
             queue_bytes: f.gauge("queue_bytes", "Bytes that wait for sockets"),

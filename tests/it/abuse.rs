@@ -77,7 +77,7 @@ async fn wrong_types_are_answered_with_the_reference() {
         json!({"type": "subscribe", "channel": "table:t", "events": [7]}),
         json!({"type": "subscribe", "channel": "table:t", "columns": "id"}),
         json!({"type": "subscribe", "channel": "table:t", "columns": []}),
-        json!({"type": "subscribe", "channel": "table:t", "snapshot": true}),
+        json!({"type": "subscribe", "channel": "table:t", "snapshot": 1}),
         json!({"type": "unsubscribe"}),
         json!({"type": "unsubscribe", "id": {}}),
         json!({"type": "publish", "channel": "room:1"}),

@@ -20,5 +20,6 @@ mod resume;
 mod rows;
 mod schema_changes;
 mod seed;
+mod snapshot;
 mod tidy;
 mod values;

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What the sidecar calls.
-pub(super) const FUNCTIONS: [&str; 10] = [
+pub(super) const FUNCTIONS: [&str; 12] = [
     "contract_version",
     "tick",
     "ring",
@@ -21,6 +21,8 @@ pub(super) const FUNCTIONS: [&str; 10] = [
     "read",
     "may_subscribe",
     "publish_as",
+    "begin_snapshot",
+    "snapshot",
 ];
 
 const SERVER: &str = "

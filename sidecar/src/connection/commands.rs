@@ -17,7 +17,7 @@ use crate::{
     auth::GrantError,
     error::{CloseReason, Code, CommandError},
     hub::{Page, SubscriberId},
-    model::{Channel, ChannelName, Grant, Identity, Offset},
+    model::{Channel, ChannelName, Columns, Grant, Identity, Offset},
     postgres::{
         authorize::Question,
         publish::{Published, publish_as},
@@ -134,6 +134,9 @@ impl Connection {
                 "this connection has as many subscriptions as it may: unsubscribe from one or open another connection",
             ));
         }
+        if request.snapshot && matches!(channel, Channel::Messages(_)) {
+            return Err(CommandError::invalid("snapshots are of tables: leave snapshot out"));
+        }
         let wish = Wish::parse(&channel, request.events.clone(), request.columns.clone(), self.numbers_as_text)?;
         Ok((channel, wish))
     }
@@ -212,20 +215,24 @@ impl Connection {
         }
     }
 
-    /// Makes a subscription: its ack first, then the gap, then what the feed brings.
+    /// Makes a subscription: its ack first, then the gap, then the snapshot, then what the feed brings.
     fn begin(&mut self, request: &Subscribe, channel: Channel, begin: Begin) -> Result<(), CommandError> {
         let Begin { grant, wish, resume } = begin;
         let columns = grant.table.as_ref().map(|table| wish.columns(table)).transpose()?;
+        if request.snapshot && !has_key(&grant, columns.as_ref()) {
+            return Err(CommandError::no_key());
+        }
         let replaced = self.flow.subscriptions.find(&request.id);
         let subscriber = self.services.hub.subscriber_id();
         let recovered = resume.as_ref().is_none_or(|(_, page)| page.gap.is_none());
+        // Whoever can go on from an offset has the rows already.
+        let awaits_snapshot = request.snapshot && (resume.is_none() || !recovered);
         let (feed, page) = match resume {
-            Some((cursor, page)) => (Feed::behind(cursor), Some(page)),
-            None => {
-                let feed = self.flow.feed_from_now(subscriber, &grant.topic, replaced);
-                (feed.ok_or_else(CommandError::unavailable)?, None)
-            }
+            Some((cursor, page)) => (Some(Feed::behind(cursor)), Some(page)),
+            None if awaits_snapshot => (self.services.hub.head().map(Feed::behind), None),
+            None => (self.flow.feed_from_now(subscriber, &grant.topic, replaced), None),
         };
+        let feed = feed.ok_or_else(CommandError::unavailable)?;
         if let Some(replaced) = replaced {
             self.end_subscription(replaced);
         }
@@ -247,6 +254,7 @@ impl Connection {
             grant,
             wish,
             feed,
+            awaits_snapshot,
             page: None,
             doubt: Doubt::default(),
         };
@@ -321,6 +329,12 @@ impl Command {
 
 fn address(request: &Subscribe) -> Address {
     Address { id: Arc::clone(&request.id), channel: Arc::clone(&request.channel) }
+}
+
+/// Whether later changes can be told apart by what the subscription shows.
+fn has_key(grant: &Grant, columns: Option<&Columns>) -> bool {
+    let key = grant.table.as_ref().and_then(|table| table.key.as_deref());
+    key.zip(columns).is_some_and(|(key, columns)| key.iter().all(|name| columns.contains(name)))
 }
 
 async fn begin(

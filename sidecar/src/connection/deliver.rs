@@ -47,6 +47,7 @@ impl Connection {
             self.send_out(&mut out);
         }
         self.ask_for_page();
+        self.ask_for_snapshot();
         if !self.socket.has_room() {
             self.watch_progress();
         }

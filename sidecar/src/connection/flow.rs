@@ -230,6 +230,14 @@ impl Flow {
         subscription.take_first_page(page, out);
     }
 
+    /// All rows of a snapshot were sent, as of `offset`: the changes after it follow.
+    pub(super) fn snapshot_sent(&mut self, subscriber: SubscriberId, offset: Offset) {
+        if let Some(subscription) = self.subscriptions.get_mut(subscriber) {
+            subscription.awaits_snapshot = false;
+            subscription.feed.skipped(offset);
+        }
+    }
+
     /// The page that was asked for cannot be had now.
     pub(super) fn no_page(&mut self) {
         self.page_for = None;

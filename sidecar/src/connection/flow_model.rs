@@ -411,6 +411,7 @@ fn subscription(name: &str, table: u32, shape: i64, feed: Feed) -> Subscription 
         grant,
         wish: Wish::default(),
         feed,
+        awaits_snapshot: false,
         page: None,
         watch: None,
         doubt: Doubt::default(),

@@ -12,6 +12,7 @@ mod feed;
 mod flow;
 mod notes;
 mod refusals;
+mod snapshot;
 mod socket;
 mod subscriptions;
 
@@ -25,7 +26,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::time::Sleep;
+use tokio::{sync::Semaphore, time::Sleep};
 use tokio_util::sync::CancellationToken;
 
 pub use socket::{Incoming, Socket, accept_key};
@@ -35,6 +36,7 @@ use clock::Clock;
 use commands::Outcome;
 use deliver::Paged;
 use flow::Flow;
+use snapshot::Step;
 
 use crate::{
     auth::{Authenticator, Authorizer},
@@ -58,7 +60,9 @@ pub struct Services {
     pub authorizer: Arc<Authorizer>,
     /// Pages of what was missed.
     pub replay: Replay,
-    /// For publishing.
+    /// Turns of snapshots.
+    pub snapshots: Arc<Semaphore>,
+    /// For publishing and snapshots.
     pub database: Arc<Database>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
@@ -105,6 +109,9 @@ pub struct Connection {
     flow: Flow,
     command: Option<BoxFuture<Outcome>>,
     page: Option<BoxFuture<(SubscriberId, Paged)>>,
+    /// The next chunk of the snapshot that is being sent.
+    snapshot: Option<BoxFuture<(SubscriberId, Step)>>,
+    snapshot_for: Option<SubscriberId>,
     page_retry_at: Instant,
     /// There is more to send, but others had to have a turn.
     more: bool,
@@ -120,6 +127,7 @@ enum Wake {
     Queue,
     Command(Box<Outcome>),
     Page(SubscriberId, Box<Paged>),
+    Snapshot(SubscriberId, Box<Step>),
     Clock,
     Stop,
 }
@@ -145,6 +153,8 @@ impl Connection {
             flow: Flow::new(Arc::clone(&services.hub), Arc::clone(&outbox), opening.dialect, PAGE),
             command: None,
             page: None,
+            snapshot: None,
+            snapshot_for: None,
             page_retry_at: now,
             more: false,
             closing: None,
@@ -170,6 +180,7 @@ impl Connection {
                 Wake::Queue => (),
                 Wake::Command(outcome) => self.finish_command(*outcome),
                 Wake::Page(subscriber, page) => self.paged(subscriber, *page),
+                Wake::Snapshot(subscriber, step) => self.snapped(subscriber, *step),
                 Wake::Clock => self.tick(),
                 Wake::Stop => {
                     stopping = true;
@@ -200,11 +211,15 @@ impl Connection {
     async fn wake(&mut self, sleep: &mut Pin<Box<Sleep>>, stop: &CancellationToken, stopping: bool) -> Wake {
         // A client that does not read its answers gets no more of its commands read.
         let want_read = self.command.is_none() && self.socket.has_room();
+        let want_snapshot = self.socket.has_room();
         let want_queue = self.socket.has_room() && self.flow.takes_queue();
         tokio::select! {
             incoming = self.socket.next(want_read) => Wake::Socket(incoming),
             outcome = poll_option(&mut self.command) => Wake::Command(Box::new(outcome)),
             (subscriber, page) = poll_option(&mut self.page) => Wake::Page(subscriber, Box::new(page)),
+            (subscriber, step) = poll_option(&mut self.snapshot), if want_snapshot => {
+                Wake::Snapshot(subscriber, Box::new(step))
+            }
             () = self.outbox.ready(), if want_queue => Wake::Queue,
             () = tokio::task::yield_now(), if self.more => Wake::Queue,
             () = sleep.as_mut() => Wake::Clock,

@@ -127,6 +127,7 @@ impl Connection {
         subscriber: SubscriberId,
     ) -> Option<Box<super::subscriptions::Subscription>> {
         let subscription = self.flow.end(subscriber)?;
+        self.abandon_snapshot(subscriber);
         self.count_subscriptions(-1);
         Some(subscription)
     }

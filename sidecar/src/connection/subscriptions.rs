@@ -31,6 +31,8 @@ pub(super) struct Subscription {
     pub(super) form: Form,
     pub(super) wish: Wish,
     pub(super) feed: Feed,
+    /// The table's rows come first, and no event before the last of them.
+    pub(super) awaits_snapshot: bool,
     /// What is being sent while the feed is not live.
     pub(super) page: Option<Page>,
     /// Keeps the grant under watch.
@@ -167,7 +169,7 @@ impl Subscription {
 
     /// Whether a page has to be got before anything more can be sent.
     pub(super) fn needs_page(&self) -> bool {
-        !self.feed.is_live() && self.page.is_none()
+        !self.feed.is_live() && self.page.is_none() && !self.awaits_snapshot
     }
 
     /// Whether that page may come from memory.
@@ -199,7 +201,7 @@ impl Subscription {
             out.push(Out::Gap(self.address.clone(), gap));
         }
         self.doubt.remedy = Remedy::None;
-        self.page = Some(page);
+        self.page = Some(page).filter(|_| !self.awaits_snapshot);
     }
 
     /// The event as this subscription gets it. It must [fit](Subscription::fits).

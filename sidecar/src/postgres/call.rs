@@ -36,6 +36,7 @@ pub struct Session<'a> {
     database: &'a Database,
     client: Option<PooledClient>,
     in_doubt: AtomicBool,
+    in_transaction: AtomicBool,
 }
 
 impl<'a> Session<'a> {
@@ -46,7 +47,33 @@ impl<'a> Session<'a> {
     /// As [`Database::client`].
     pub async fn open(database: &'a Database) -> Result<Self, Error> {
         let client = database.client().await?;
-        Ok(Self { database, client: Some(client), in_doubt: AtomicBool::new(false) })
+        Ok(Self {
+            database,
+            client: Some(client),
+            in_doubt: AtomicBool::new(false),
+            in_transaction: AtomicBool::new(false),
+        })
+    }
+
+    /// Begins a transaction. Until [`Session::commit`] the connection is not given back, whatever becomes of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::query`].
+    pub(super) async fn begin(&self) -> Result<(), Error> {
+        self.in_transaction.store(true, Ordering::Relaxed);
+        self.query("begin isolation level read committed", &[]).await.map(drop)
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::query`].
+    pub(super) async fn commit(&self) -> Result<(), Error> {
+        self.query("commit", &[]).await?;
+        self.in_transaction.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Runs a statement for as long as the server works on it.
@@ -106,7 +133,8 @@ impl<'a> Session<'a> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        if let Some(client) = self.client.take().filter(|_| *self.in_doubt.get_mut()) {
+        let is_unclear = *self.in_doubt.get_mut() || *self.in_transaction.get_mut();
+        if let Some(client) = self.client.take().filter(|_| is_unclear) {
             Database::discard(client);
         }
     }
@@ -149,7 +177,7 @@ impl Database {
 }
 
 /// A connection works only while it is polled.
-async fn while_connected<T>(
+pub(super) async fn while_connected<T>(
     connection: impl Future<Output = Result<(), tokio_postgres::Error>>,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {

@@ -9,7 +9,7 @@ use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Metrics, Pool, 
 use tokio_postgres::{SimpleQueryMessage, Socket, tls::MakeTlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Error, RoleFault, tls};
+use super::{Error, RoleFault, call::while_connected, tls};
 use crate::config::DatabaseSettings;
 
 /// A connection of our own.
@@ -100,6 +100,21 @@ impl Database {
     /// When none can be made in time.
     pub async fn probe(&self) -> Result<(Client, Connection), Error> {
         self.open(&self.pooled, &self.pooled_tls).await
+    }
+
+    /// A judged connection of its own, for what takes long. The caller drives the [`Connection`].
+    ///
+    /// # Errors
+    ///
+    /// When none can be made in time, or the login role may do too much.
+    pub async fn own(&self) -> Result<(Client, Connection), Error> {
+        let (client, mut connection) = self.probe().await?;
+        let judged = async { Ok(judge_role(&client).await) };
+        match while_connected(&mut connection, judged).await? {
+            Ok(()) => Ok((client, connection)),
+            Err(Judgement::Failed(error)) => Err(error.into()),
+            Err(Judgement::Refused(fault)) => Err(Error::Role(fault)),
+        }
     }
 
     async fn open(

@@ -9,6 +9,7 @@ pub mod listen;
 pub mod log;
 pub mod publish;
 mod row;
+pub mod snapshot;
 mod tls;
 
 pub use backoff::{Backoff, random_fraction};

@@ -98,8 +98,12 @@ fn describe(command: &Command) -> String {
                 Some(Since::After(offset)) => format!("after {offset}"),
             };
             format!(
-                "subscribe {} as {} from {since} events {:?} columns {:?}",
-                it.channel, it.id, it.events, it.columns
+                "subscribe {} as {} from {since} events {:?} columns {:?}{}",
+                it.channel,
+                it.id,
+                it.events,
+                it.columns,
+                if it.snapshot { " with a snapshot" } else { "" }
             )
         }
         Command::Unsubscribe { id, .. } => format!("unsubscribe {id}"),
@@ -145,6 +149,8 @@ fn told(name: &str, dialect: DialectId) -> String {
     };
     let retention = Gap { reason: GapReason::Retention, from: offset(6), to: offset(16) };
     let ahead = Gap { reason: GapReason::Ahead, from: offset(900), to: offset(42) };
+    let rows: [Box<str>; 2] =
+        [r#"{"id":9007199254740993,"name":"a\"b","secret":1}"#.into(), r#"{"id":2,"name":null}"#.into()];
     let refused = CommandError::no_such_channel();
     let slow = CommandError::new(Code::RateLimited, "slow down").retry_after(Duration::from_millis(250));
     let ended = CommandError::token_expired().ending();
@@ -163,6 +169,13 @@ fn told(name: &str, dialect: DialectId) -> String {
         "heartbeat" => Notice::Heartbeat { offset: Some(offset(17)) },
         "gap" => Notice::Gap { address: &address, gap: &retention },
         "gap that goes back" => Notice::Gap { address: &address, gap: &ahead },
+        "snapshot" => Notice::Snapshot { address: &address, rows: &rows, columns: &columns, end: None },
+        "last of a snapshot" => {
+            Notice::Snapshot { address: &address, rows: &rows[..1], columns: &some, end: Some(offset(17)) }
+        }
+        "snapshot of an empty table" => {
+            Notice::Snapshot { address: &address, rows: &[], columns: &columns, end: Some(offset(17)) }
+        }
         "database down" => Notice::Status { up: false, offset: Some(offset(17)) },
         "database up" => Notice::Status { up: true, offset: Some(offset(17)) },
         "refused" => Notice::Error { error: &refused, reference, address: Some(&address) },

@@ -116,6 +116,8 @@ pub struct Subscribe {
     pub events: Option<Vec<String>>,
     /// The columns wanted; `None` wants all that may be read.
     pub columns: Option<Vec<String>>,
+    /// The table's rows are wanted first, unless the place to begin can be resumed from.
+    pub snapshot: bool,
 }
 
 /// Where a subscription begins.
@@ -232,6 +234,17 @@ pub enum Notice<'a> {
         address: &'a Address,
         /// Which, and why.
         gap: &'a Gap,
+    },
+    /// A part of a table as of an offset.
+    Snapshot {
+        /// The subscription.
+        address: &'a Address,
+        /// Rows as the database wrote them: JSON objects.
+        rows: &'a [Box<str>],
+        /// The columns of them that are sent.
+        columns: &'a Columns,
+        /// With the last part: the offset that all parts are as of.
+        end: Option<Offset>,
     },
     /// The database went or came back.
     Status {

@@ -34,6 +34,11 @@ pub(super) fn visible<'a>(change: &'a RowChange, columns: &Columns) -> Option<Vi
     })
 }
 
+/// A row as a subscription with these columns gets it.
+pub(super) fn projected<'a>(text: &'a str, columns: &Columns) -> Cow<'a, str> {
+    Image::parse(text, columns).into_text(columns)
+}
+
 /// The visible members of one image, values as the database wrote them.
 struct Image<'a> {
     text: &'a str,

@@ -43,13 +43,16 @@ impl Rules {
         }
     }
 
-    /// Nothing precedes its ack; offsets strictly grow, except that a gap may send the client back.
+    /// Nothing precedes its ack; offsets strictly grow, except that a gap may send the client back. A snapshot is as of
+    /// an offset before all events that follow it.
     fn advance(&mut self, id: &str, frame: &Frame) {
         let Some(last) = self.subscriptions.get_mut(id) else {
             panic!("there is no subscription for this frame: {frame}");
         };
         if frame.kind() == "gap" {
             *last = frame["to"].as_i64();
+        } else if frame["last"] == true {
+            *last = Some(frame.offset());
         } else if frame.kind() == "broadcast" {
             let offset = frame.offset();
             assert!(last.is_none_or(|last| last < offset), "offsets must grow, the last was {last:?}: {frame}");

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::wire::{self, Ack, ColumnType, ServerFrame};
+use super::{
+    encode,
+    wire::{self, Ack, ColumnType, ServerFrame},
+};
 use crate::{
     error::{Code, CommandError},
     model::{Columns, Offset, TableGrant, Timestamp},
@@ -27,6 +30,9 @@ impl Codec for NativeCodec {
     }
 
     fn encode(&mut self, notice: &Notice<'_>) -> Option<String> {
+        if let Notice::Snapshot { address, rows, columns, end } = notice {
+            return Some(encode::snapshot(address, rows, columns, *end));
+        }
         let frame = server_frame(notice);
         Some(serde_json::to_string(&frame).expect("frames have text keys only, so they are always JSON"))
     }
@@ -80,18 +86,20 @@ fn subscribe(frame: wire::Subscribe<'_>, reference: Option<Reference>) -> Result
         let text = "filter is not available in this version: subscribe without it and choose in the client";
         return Err(CommandError::new(Code::FilterInvalid, text));
     }
-    if is_set(frame.snapshot) {
-        return Err(CommandError::invalid(
-            "snapshot is not available in this version: subscribe without it and read the table first",
-        ));
-    }
     let channel = required(frame.channel, "channel is required for subscribe")?;
     let id = subscription_id(frame.id, &channel)?;
     let events = frame.events.and_then(|events| match events {
         wire::Events::One(word) => (word != "*").then(|| vec![word]),
         wire::Events::Many(words) => (!words.iter().any(|word| word == "*")).then_some(words),
     });
-    Ok(Subscribe { reference, id, channel, since: since(frame.since)?, events, columns: frame.columns })
+    let since = since(frame.since)?;
+    let snapshot = frame.snapshot.unwrap_or_default();
+    if snapshot && since == Some(Since::Oldest) {
+        return Err(CommandError::invalid(
+            "a snapshot leaves nothing of what is older to be told: leave out since, or snapshot",
+        ));
+    }
+    Ok(Subscribe { reference, id, channel, since, events, columns: frame.columns, snapshot })
 }
 
 fn is_set(raw: Option<&RawValue>) -> bool {
@@ -181,7 +189,9 @@ fn server_frame<'a>(notice: &'a Notice<'_>) -> ServerFrame<'a> {
             retry_after_ms: error.retry_after_ms,
             is_final: error.is_final,
         },
-        Notice::Subscribed { .. }
+        // Snapshots are written by [`encode`].
+        Notice::Snapshot { .. }
+        | Notice::Subscribed { .. }
         | Notice::Unsubscribed { .. }
         | Notice::Published { .. }
         | Notice::Identified { .. } => ServerFrame::Ack(ack(notice)),

@@ -1,8 +1,8 @@
 //! Events as native frames.
 
 use crate::{
-    model::{Event, EventKind, GapReason, Offset, Op, Relation, RowChange},
-    protocol::{Body, Form, json::Members, message, row},
+    model::{Columns, Event, EventKind, GapReason, Offset, Op, Relation, RowChange},
+    protocol::{Address, Body, Form, json::Members, message, row},
 };
 
 const BROADCAST: &str = r#"{"type":"broadcast""#;
@@ -24,6 +24,28 @@ pub(super) fn event(event: &Event, form: &Form) -> Option<Body> {
         _ => return None,
     };
     Some(broadcast(event, &payload))
+}
+
+/// A part of a snapshot. The rows are JSON already, so nothing is parsed that is not projected.
+pub(super) fn snapshot(address: &Address, rows: &[Box<str>], columns: &Columns, end: Option<Offset>) -> String {
+    let bytes: usize = rows.iter().map(|row| row.len() + 1).sum();
+    let mut json = String::with_capacity(bytes + 512);
+    json.push('{');
+    let mut members = Members(&mut json);
+    members.plain_text("type", "snapshot").text("id", &address.id).text("channel", &address.channel);
+    json.push_str(",\"rows\":[");
+    for (index, row) in rows.iter().enumerate() {
+        json.push_str(if index > 0 { "," } else { "" });
+        json.push_str(&row::projected(row, columns));
+    }
+    json.push(']');
+    let mut members = Members(&mut json);
+    members.raw("last", end.is_some());
+    if let Some(offset) = end {
+        members.raw("offset", offset);
+    }
+    json.push('}');
+    json
 }
 
 fn broadcast(event: &Event, payload: &str) -> Body {

@@ -24,8 +24,7 @@ pub(super) struct Subscribe<'a> {
     #[serde(borrow)]
     pub(super) filter: Option<&'a RawValue>,
     pub(super) columns: Option<Vec<String>>,
-    #[serde(borrow)]
-    pub(super) snapshot: Option<&'a RawValue>,
+    pub(super) snapshot: Option<bool>,
 }
 
 /// `"*"`, one word, or a list of words.

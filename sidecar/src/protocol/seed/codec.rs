@@ -38,7 +38,15 @@ fn command(text: &str) -> Result<Command, &'static str> {
 
 fn subscribe(channel: Arc<str>) -> Result<Command, &'static str> {
     let id = Arc::clone(&channel);
-    Ok(Command::Subscribe(Subscribe { reference: None, id, channel, since: None, events: None, columns: None }))
+    Ok(Command::Subscribe(Subscribe {
+        reference: None,
+        id,
+        channel,
+        since: None,
+        events: None,
+        columns: None,
+        snapshot: false,
+    }))
 }
 
 fn server_frame<'a>(notice: &'a Notice<'_>) -> Option<ServerFrame<'a>> {
@@ -53,6 +61,7 @@ fn server_frame<'a>(notice: &'a Notice<'_>) -> Option<ServerFrame<'a>> {
         | Notice::Identified { .. }
         | Notice::Pong { .. }
         | Notice::Gap { .. }
+        | Notice::Snapshot { .. }
         | Notice::Status { .. } => None,
     }
 }
