@@ -328,9 +328,10 @@ fn denies(lane: Lane, question: &Question, error: &Error) -> bool {
     is_refusal(error) || has_policy && lane == Lane::Slow && matches!(error, Error::Deadline(_))
 }
 
-/// Whether the server answered, if only by failing.
+/// Whether the server answered, if only by failing. Not one that could not be asked (the database is gone, the login
+/// refused) or that was busy (a lock held against it).
 fn is_refusal(error: &Error) -> bool {
-    const TROUBLE: [&str; 6] = ["08", "53", "57", "58", "XX", "40"];
+    const TROUBLE: [&str; 9] = ["08", "28", "3D", "40", "53", "55", "57", "58", "XX"];
     error.sqlstate().is_some_and(|state| !TROUBLE.iter().any(|class| state.code().starts_with(class)))
 }
 
