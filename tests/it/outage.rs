@@ -184,12 +184,17 @@ async fn during_an_outage_commands_say_so_and_sockets_stay_open() {
 
 #[tokio::test]
 async fn a_network_that_goes_silent_is_noticed() {
-    let stack = Stack::builder().proxy().sql(TABLE).set("REALTIME_TIMING_HEARTBEAT_MS", "3600000").start().await;
-    let mut client = stack.native().await;
+    let stack =
+        Stack::builder().proxy().sql(TABLE).sql(ROOMS).set("REALTIME_TIMING_HEARTBEAT_MS", "3600000").start().await;
+    let (mut client, mut writer) = (stack.native().await, stack.native_as(ADA).await);
     client.subscribe("table:t").await;
+    writer.subscribe("room:1").await;
     stack.proxy().set(Mode::HalfOpen);
     stack.exec("insert into t values (1)").await;
-    let status = client.next_of_any_kind(Duration::from_secs(10)).await.unwrap();
+    let publish = within(Duration::from_secs(10), "publishing is answered", writer.publish("room:1", "e", json!(1)));
+    let (answer, status) = tokio::join!(publish, client.next_of_any_kind(Duration::from_secs(10)));
+    assert_eq!(answer.code(), "UNAVAILABLE");
+    let status = status.unwrap();
     assert_eq!((status.kind(), &status["database"]), ("status", &json!("down")), "{status}");
     // The old connections never come back to life.
     stack.proxy().set(Mode::Cut);

@@ -113,6 +113,7 @@ impl World {
             12 => self.judge_all(),
             _ if self.random.one_in(6) => self.forget(),
             _ if self.random.one_in(3) => self.unsubscribe(),
+            _ if self.random.one_in(2) => self.send_snapshots(),
             _ => self.step(),
         }
     }
@@ -289,7 +290,10 @@ impl World {
         let table = u32::try_from(self.random.below(u64::from(TABLES))).expect("small");
         let subscriber = self.hub.subscriber_id();
         let replaced = self.flow.subscriptions.find(&name);
-        let (feed, page) = if self.random.one_in(2) {
+        let awaits_snapshot = self.random.one_in(5);
+        let (feed, page) = if awaits_snapshot {
+            (Feed::behind(self.hub.head().expect("started")), None)
+        } else if self.random.one_in(2) {
             let feed = self.flow.feed_from_now(subscriber, &Topic::Table(table), replaced).expect("started");
             (feed, None)
         } else {
@@ -300,6 +304,24 @@ impl World {
             self.close(replaced, &name);
         }
         self.open(subscriber, &name, table, feed, page);
+        if let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) {
+            subscription.awaits_snapshot = awaits_snapshot;
+        }
+    }
+
+    /// Snapshots that are waited for have been sent: as of the newest commit, which nobody may have read yet.
+    fn send_snapshots(&mut self) {
+        let newest = self.history.last().map_or(100, |(number, _)| *number);
+        let waiting = |(subscriber, it): (SubscriberId, &Subscription)| {
+            it.awaits_snapshot.then(|| (subscriber, it.address.id.to_string()))
+        };
+        let waiting: Vec<_> = self.flow.subscriptions.iter().filter_map(waiting).collect();
+        for (subscriber, name) in waiting {
+            let record = self.records.get_mut(&name).expect("is open");
+            assert!(record.got.is_empty() && record.gaps.is_empty(), "something came before its snapshot: {record:?}");
+            record.start = newest;
+            self.flow.snapshot_sent(subscriber, offset(newest));
+        }
     }
 
     /// From an offset that was seen before, and perhaps is gone from the log, or is not even read yet.
@@ -340,6 +362,7 @@ impl World {
 
     /// Everything comes to rest, then everything is compared.
     fn finish(mut self) {
+        self.send_snapshots();
         while self.cursor < self.end || self.flow.subscriptions.any_replaying() || !self.outbox.is_empty() {
             self.read();
             while !self.serving.is_empty() || self.settles_at.is_some() {

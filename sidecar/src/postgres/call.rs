@@ -82,19 +82,7 @@ impl<'a> Session<'a> {
     ///
     /// When the server refused, or there is no sign that it still works on it.
     pub(super) async fn query(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
-        let mark = Mark::new();
-        let text = mark.on(statement);
-        let mut call = std::pin::pin!(self.run(&text, parameters));
-        let mut denials = 0;
-        loop {
-            if let Ok(result) = tokio::time::timeout(ASK_AFTER, call.as_mut()).await {
-                return result;
-            }
-            denials = if self.database.is_working_on(&mark).await? { 0 } else { denials + 1 };
-            if denials >= DENIALS_MAX {
-                return Err(Error::Timeout(ASK_AFTER * DENIALS_MAX));
-            }
-        }
+        self.run_watched(&Mark::new(), statement, parameters).await
     }
 
     /// Runs a statement, and ends the server's session when it takes longer than `deadline`.
@@ -109,11 +97,26 @@ impl<'a> Session<'a> {
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Error> {
         let mark = Mark::new();
-        match tokio::time::timeout(deadline, self.run(&mark.on(statement), parameters)).await {
+        match tokio::time::timeout(deadline, self.run_watched(&mark, statement, parameters)).await {
             Ok(result) => result,
             Err(_) => {
                 self.database.end_backend(&mark).await?;
                 Err(Error::Deadline(deadline))
+            }
+        }
+    }
+
+    async fn run_watched(&self, mark: &Mark, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
+        let text = mark.on(statement);
+        let mut call = std::pin::pin!(self.run(&text, parameters));
+        let mut denials = 0;
+        loop {
+            if let Ok(result) = tokio::time::timeout(ASK_AFTER, call.as_mut()).await {
+                return result;
+            }
+            denials = if self.database.is_working_on(mark).await? { 0 } else { denials + 1 };
+            if denials >= DENIALS_MAX {
+                return Err(Error::Timeout(ASK_AFTER * DENIALS_MAX));
             }
         }
     }
