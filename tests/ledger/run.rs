@@ -30,6 +30,9 @@ use crate::writer::Writer;
 /// Readers that have not got everything after this time never will.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 
+/// A log that nobody holds gives back what it can in this time.
+const EMPTY_MAX: Duration = Duration::from_secs(30);
+
 /// Longer than anybody who ticks sleeps.
 const SETTLE: Duration = Duration::from_millis(600);
 
@@ -192,12 +195,22 @@ async fn settle(client: &Client) {
     }
 }
 
+/// Lets a log at its cap give back what it can: the last mark comes when it is full no more.
+async fn empty(client: &Client) {
+    let full = "select is_full from realtime.state";
+    while client.query_one(full, &[]).await.unwrap().get(0) {
+        client.batch_execute("select realtime.rotate()").await.unwrap();
+        settle(client).await;
+    }
+}
+
 /// Ends prepared transactions, makes everything readable, and tells the readers how far they have to read.
 async fn rest(client: &Client, desk: &Desk) -> Truth {
     for row in client.query("select gid from pg_prepared_xacts", &[]).await.unwrap() {
         client.batch_execute(&format!("rollback prepared '{}'", row.get::<_, &str>(0))).await.unwrap();
     }
     settle(client).await;
+    timeout(EMPTY_MAX, empty(client)).await.expect("the log stays full");
     while !client.query("select from realtime.tick()", &[]).await.unwrap().is_empty() {}
     let head: i64 = client.query_one("select head from realtime.status()", &[]).await.unwrap().get(0);
     desk.last.store(head, Ordering::Release);
