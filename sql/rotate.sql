@@ -54,6 +54,26 @@ begin atomic
    where n.nspname = 'realtime' and c.relkind = 'r' and c.relname ~ '^(log|tick)_[0-7]$';
 end;
 
+-- Never waits in the queue for the lock, where it would hold up whoever comes after; a busy reader leaves moments between
+-- its reads, so it is asked for a few times. Raises lock_not_available when there was none.
+create function realtime._lock_segment(k int) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  for attempt in 1..20 loop
+    begin
+      execute format('lock table realtime.log_%s, realtime.tick_%1$s in access exclusive mode nowait', k);
+      return;
+    exception when lock_not_available then
+      if attempt = 20 then
+        raise;
+      end if;
+      perform pg_sleep(0.005);
+    end;
+  end loop;
+end $$;
+
 -- Truncates segment k when it holds something, nothing newer than tick `last`, and nothing that a later tick needs.
 create function realtime._give_back(k int, last bigint, last_offset bigint, last_snapshot pg_snapshot) returns boolean
   language plpgsql
@@ -67,7 +87,7 @@ begin
   execute format('select exists (select from realtime.tick_%s where id > $1)', k) into is_so using last;
   if is_so then return false; end if;
   begin
-    execute format('lock table realtime.log_%s, realtime.tick_%1$s in access exclusive mode nowait', k);
+    perform realtime._lock_segment(k);
     execute format('select exists (select from realtime.log_%s where xid >= pg_snapshot_xmax($1))
                         or exists (select from pg_snapshot_xip($1) x join realtime.log_%1$s l on l.xid = x)', k)
        into is_so using last_snapshot;
