@@ -11,7 +11,7 @@ create function realtime.rotate() returns text
   set enable_seqscan = off set jit = off set lock_timeout = '500ms'
 as $$
 declare
-  now_state record; last_dropped record; done text := '';
+  now_state record; last_dropped record; reached bigint := 0; done text := '';
   keep constant interval := realtime._setting('log_retention')::interval;
   bytes_max constant bigint := pg_size_bytes(realtime._setting('log_max_size'));
 begin
@@ -23,21 +23,24 @@ begin
   perform set_config('synchronous_commit', 'on', true);
   select * into now_state from realtime.state;
 
-  -- The newest tick that ends a finished segment and is old enough (any, once the log is over its size). The newest
-  -- tick of all never goes: the next one is counted from it.
-  select x.* into last_dropped
-    from (select distinct on (t.segment) t.segment, t.id, t.last_offset, t.at, t.snapshot
-            from realtime.ticks t where t.segment <> now_state.segment order by t.segment, t.id desc) x
-   where (x.at < clock_timestamp() - keep or realtime._log_bytes() > bytes_max)
-     and x.id < (select max(t.id) from realtime.ticks t)
-   order by case when x.at < clock_timestamp() - keep then -x.id else x.id end limit 1;
-  if last_dropped.id is not null then
+  -- What is old goes at once. At the cap one segment after the other goes, the oldest first, until the rest fits: each
+  -- time up to the tick that ends a finished segment, because a tick often needs rows in the segment before its own. The
+  -- newest tick of all never goes: the next one is counted from it.
+  loop
+    with ends as (select distinct on (t.segment) t.id, t.last_offset, t.snapshot, t.at < clock_timestamp() - keep as is_old
+                    from realtime.ticks t where t.segment <> now_state.segment order by t.segment, t.id desc)
+    select e.* into last_dropped from ends e
+     where e.id > reached and e.id >= coalesce((select max(o.id) from ends o where o.is_old), 0)
+       and e.id < (select max(t.id) from realtime.ticks t)
+     order by e.id limit 1;
+    exit when not found or not last_dropped.is_old and realtime._log_bytes() <= bytes_max;
+    reached := last_dropped.id;
     for k in 0..7 loop
       if k <> now_state.segment and realtime._give_back(k, last_dropped.id, last_dropped.last_offset, last_dropped.snapshot) then
         done := done || format('truncated %s; ', k);
       end if;
     end loop;
-  end if;
+  end loop;
   done := done || realtime._switch(now_state.segment, now_state.switched_at, keep, bytes_max);
   -- Everything that is left is needed: rather than fill the disk, capture leaves one gap mark from now on.
   update realtime.state set is_full = not is_full where is_full <> (realtime._log_bytes() > bytes_max);
