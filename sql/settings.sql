@@ -37,7 +37,8 @@ begin
     raise exception 'unknown setting "%"', new.name
       using errcode = 'invalid_parameter_value', hint = 'select name, value, description from realtime.settings';
   end if;
-  if tg_op = 'UPDATE' and new.name in ('log_retention', 'messages_retention')
+  -- A restore puts one row after the other, in any order (below): only the last of them makes the two fit.
+  if tg_op = 'UPDATE' and pg_trigger_depth() = 1 and new.name in ('log_retention', 'messages_retention')
      and (case when new.name = 'messages_retention' then new.value::interval < realtime._setting('log_retention')::interval
                else new.value::interval > realtime._setting('messages_retention')::interval end) then
     raise exception 'messages must be kept as long as the log: log_retention is at most messages_retention'

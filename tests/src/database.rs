@@ -24,6 +24,13 @@ impl Database {
         Self { server, name, client: Mutex::new(None) }
     }
 
+    /// Makes a database that has nothing in it, for a restore.
+    pub async fn create_empty(server: Arc<Server>) -> Self {
+        let maker = Arc::clone(&server);
+        let name = spawn_blocking(move || maker.create_empty_database()).await.unwrap();
+        Self { server, name, client: Mutex::new(None) }
+    }
+
     /// The server that it is on.
     pub fn server(&self) -> &Arc<Server> {
         &self.server

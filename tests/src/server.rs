@@ -71,6 +71,13 @@ impl Server {
         name
     }
 
+    /// Makes a database that has nothing in it, for a restore, and returns its name.
+    pub fn create_empty_database(&self) -> String {
+        let name = format!("empty_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("create database {name} template template0"));
+        name
+    }
+
     /// Drops a database, whoever is connected to it. A server that is down keeps it.
     pub fn drop_database(&self, name: &str) {
         let _ = self.lock().sql("postgres", &format!("drop database if exists {name} with (force)"));

@@ -82,7 +82,11 @@ impl Builder {
             sidecar::program();
             given.unwrap_or_else(|| if own { Server::own() } else { Server::shared() })
         });
-        let database = Database::create(server.await.unwrap()).await;
+        self.start_on(Database::create(server.await.unwrap()).await).await
+    }
+
+    /// As [`Builder::start`], on a database that is there.
+    pub async fn start_on(self, database: Database) -> Stack {
         if !self.sql.is_empty() {
             database.exec(&self.sql).await;
         }

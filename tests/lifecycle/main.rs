@@ -1,0 +1,4 @@
+//! What happens to a database over the years: dumps, restores, upgrades, failovers, and a schema that never rests.
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod dump;
