@@ -70,6 +70,7 @@ pub struct Config {
 #[allow(missing_docs, reason = "each is explained beside its default in config.default.toml")]
 pub struct Limits {
     pub frame_bytes_max: usize,
+    pub anonymous_frame_bytes_max: usize,
     pub event_bytes_max: usize,
     pub handshake_bytes_max: usize,
     pub handshake_headers_max: usize,
@@ -185,6 +186,7 @@ impl Config {
 fn limits(values: &mut Values) -> Limits {
     Limits {
         frame_bytes_max: values.count("limits.frame_bytes_max", 1024, 64 << 20),
+        anonymous_frame_bytes_max: values.count("limits.anonymous_frame_bytes_max", 1024, 64 << 20),
         event_bytes_max: values.count("limits.event_bytes_max", 1024, 64 << 20),
         handshake_bytes_max: values.count("limits.handshake_bytes_max", 8192, 1 << 20),
         handshake_headers_max: values.count("limits.handshake_headers_max", 8, 1000),

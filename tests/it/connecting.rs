@@ -17,14 +17,16 @@ struct Certificate {
 }
 
 impl Certificate {
-    fn new(tree: xtask::cluster::Tree) -> Self {
+    /// Makes one that says `extensions` of itself.
+    fn new(tree: xtask::cluster::Tree, extensions: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("realtime-tests-{}", uuid::Uuid::new_v4()));
         let certificate = Self { folder, tree };
         certificate.run("mkdir", &["-m", "755", &certificate.path("")]);
         let (key, cert) = (certificate.path("key.pem"), certificate.path("cert.pem"));
-        let words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=CA:FALSE -keyout";
-        let words: Vec<&str> = words.split(' ').chain([key.as_str(), "-out", cert.as_str()]).collect();
-        certificate.run("openssl", &words);
+        let words = format!(
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost {extensions} -keyout {key} -out {cert}"
+        );
+        certificate.run("openssl", &words.split(' ').collect::<Vec<_>>());
         certificate.run("chmod", &["600", &key]);
         certificate
     }
@@ -65,8 +67,9 @@ async fn uses_tls(stack: &Stack) -> bool {
     count(0) > 0
 }
 
-#[tokio::test]
-async fn tls_to_postgres_is_used_and_verified_as_asked() {
+/// Starts a server with a certificate that says `extensions` of itself, and checks who connects how: with TLS, without,
+/// or not at all. `{good}` in the parameters names that certificate as the trusted one, `{wrong}` another.
+async fn check_tls(extensions: &'static str, cases: &[(&str, Option<bool>)]) {
     let builds_with_tls =
         spawn_blocking(|| !Server::shared().psql("postgres", "show ssl_library").is_empty()).await.unwrap();
     if !builds_with_tls {
@@ -75,26 +78,18 @@ async fn tls_to_postgres_is_used_and_verified_as_asked() {
     }
     let (certificate, other, server) = spawn_blocking(|| {
         let tree = Server::shared().tree();
-        let certificate = Certificate::new(tree.clone());
+        let certificate = Certificate::new(tree.clone(), extensions);
         let server = Server::start(&certificate.options());
-        (certificate, Certificate::new(tree), server)
+        (certificate, Certificate::new(tree, extensions), server)
     })
     .await
     .unwrap();
     let mut stack = Stack::builder().server(&server).sql(TABLE).start().await;
     let url = stack.sidecar_url(server.port());
-    let good = format!("&sslrootcert={}", certificate.path("cert.pem"));
-    let wrong = format!("&sslrootcert={}", other.path("cert.pem"));
-    for (parameters, expected) in [
-        ("sslmode=disable".to_owned(), Some(false)),
-        ("sslmode=prefer".to_owned(), Some(true)),
-        ("sslmode=require".to_owned(), Some(true)),
-        (format!("sslmode=verify-ca{good}"), Some(true)),
-        (format!("sslmode=verify-full{good}"), Some(true)),
-        (format!("sslmode=verify-full{wrong}"), None),
-        (format!("sslmode=verify-ca{wrong}"), None),
-        ("sslmode=verify-full".to_owned(), None),
-    ] {
+    for (parameters, expected) in cases {
+        let parameters = parameters
+            .replace("{good}", &format!("sslrootcert={}", certificate.path("cert.pem")))
+            .replace("{wrong}", &format!("sslrootcert={}", other.path("cert.pem")));
         stack.sidecar.kill();
         stack.sidecar.set("REALTIME_DATABASE_URL", &format!("{url}?{parameters}"));
         if let Some(expected) = expected {
@@ -104,13 +99,46 @@ async fn tls_to_postgres_is_used_and_verified_as_asked() {
             client.subscribe("table:t").await;
             stack.exec("delete from t; insert into t values (1)").await;
             client.find("the row", |frame| frame["payload"]["type"] == "INSERT").await;
-            assert_eq!(uses_tls(&stack).await, expected, "{parameters}");
+            assert_eq!(uses_tls(&stack).await, *expected, "{parameters}");
         } else {
             let mut check = stack.sidecar.command(&["check"]);
             let output = spawn_blocking(move || check.output().unwrap()).await.unwrap();
             assert!(!output.status.success(), "{parameters} was accepted");
         }
     }
+}
+
+#[tokio::test]
+async fn tls_to_postgres_is_used_and_verified_as_asked() {
+    let cases = [
+        ("sslmode=disable", Some(false)),
+        ("sslmode=prefer", Some(true)),
+        ("sslmode=require", Some(true)),
+        ("sslmode=verify-ca&{good}", Some(true)),
+        ("sslmode=verify-full&{good}", Some(true)),
+        ("sslmode=verify-full&{wrong}", None),
+        ("sslmode=verify-ca&{wrong}", None),
+        ("sslmode=verify-full", None),
+    ];
+    check_tls("-addext basicConstraints=CA:FALSE -addext subjectAltName=IP:127.0.0.1", &cases).await;
+}
+
+/// What `openssl req -x509` makes by itself, and most people have.
+#[tokio::test]
+async fn a_certificate_that_is_its_own_authority_is_trusted_when_it_is_named() {
+    let cases = [
+        ("sslmode=verify-full&{good}", Some(true)),
+        ("sslmode=verify-ca&{good}", Some(true)),
+        ("sslmode=verify-full&{wrong}", None),
+        ("sslmode=verify-ca&{wrong}", None),
+    ];
+    check_tls("-addext subjectAltName=IP:127.0.0.1", &cases).await;
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_trusted_only_when_names_do_not_matter() {
+    let cases = [("sslmode=verify-full&{good}", None), ("sslmode=verify-ca&{good}", Some(true))];
+    check_tls("-addext subjectAltName=DNS:elsewhere.example", &cases).await;
 }
 
 #[tokio::test]

@@ -59,11 +59,20 @@ async fn messages_of_one_connection_are_limited() {
 async fn a_frame_that_is_too_large_ends_the_connection() {
     let stack = Stack::with(ROOMS).await;
     let padded = |bytes: usize| json!({"type": "ping", "padding": "x".repeat(bytes)});
-    for token in [None, Some(stack.signer.user(ADA))] {
-        let connect = token.iter().fold(stack.connect(), |connect, token| connect.token(token));
+    let token = stack.signer.user(ADA);
+    for (at_start, later, fits, limit) in [
+        (None, None, 64_000, 65_536),
+        (Some(&token), None, 1_000_000, 1_048_576),
+        (None, Some(&token), 1_000_000, 1_048_576),
+    ] {
+        let connect = at_start.iter().fold(stack.connect(), |connect, token| connect.token(token));
         let mut client = connect.open().await;
-        assert_eq!(client.ask(padded(1_000_000)).await.kind(), "pong");
-        let _ = client.try_send(tokio_tungstenite::tungstenite::Message::text(padded(1_100_000).to_string())).await;
+        assert_eq!(client.hello()["limits"]["frame_bytes"], if at_start.is_some() { 1_048_576 } else { 65_536 });
+        if let Some(token) = later {
+            assert_eq!(client.ask(json!({"type": "access_token", "token": token})).await.kind(), "ack");
+        }
+        assert_eq!(client.ask(padded(fits)).await.kind(), "pong");
+        let _ = client.try_send(tokio_tungstenite::tungstenite::Message::text(padded(limit).to_string())).await;
         let (frames, closed) = client.closed().await;
         // A connection that is closed while it sends may be reset before it has read why.
         assert!([1009, 1006].contains(&closed.code), "{closed:?} after {frames:?}");

@@ -19,6 +19,9 @@ const ALIASES: [(&str, &str); 9] = [
     ("REALTIME_LOG", "log.level"),
 ];
 
+/// What an empty variable closes: left open, it would admit those whom somebody meant to keep out.
+const CLOSED_WHEN_EMPTY: &str = "auth.anonymous_role";
+
 /// Names beginning with REALTIME_ that are not settings.
 const OTHERS: [&str; 2] = ["REALTIME_CONFIG", "REALTIME_TOKEN"];
 
@@ -30,16 +33,18 @@ pub(super) struct Reading {
     pub(super) warnings: Vec<String>,
 }
 
-/// Takes the settings out of the environment. An empty variable counts as not set.
+/// Takes the settings out of the environment. An empty variable counts as not set, but for the one that closes a door.
 pub(super) fn read(environment: &[(String, String)], defaults: &Flat, rank: usize) -> Reading {
     let names = names(defaults);
     let mut reading = Reading::default();
     // Regular names last, so that they win over short ones.
     for regular in [false, true] {
         let of_turn = |(name, _): &&(String, String)| is_alias(name) != regular && name.starts_with("REALTIME_");
-        for (name, text) in environment.iter().filter(of_turn).filter(|(_, text)| !text.is_empty()) {
+        for (name, text) in environment.iter().filter(of_turn) {
             match names.iter().find(|(known, _)| known == name) {
+                Some((_, key)) if text.is_empty() && key != CLOSED_WHEN_EMPTY => (),
                 Some((_, key)) => reading.take(name, key, text, defaults, rank),
+                None if text.is_empty() => (),
                 None => reading.unknown(name, &names),
             }
         }

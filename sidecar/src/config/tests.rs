@@ -107,6 +107,19 @@ fn unknown_keys_are_faults_with_the_nearest_name() {
 }
 
 #[test]
+fn an_empty_variable_is_not_set_but_closes_the_door_for_those_without_token() {
+    let environment = [
+        ("REALTIME_DATABASE_URL", URL),
+        ("REALTIME_JWT_SECRET", "a secret that is long enough for HS256"),
+        ("REALTIME_LISTEN", ""),
+        ("REALTIME_AUTH_ANONYMOUS_ROLE", ""),
+    ];
+    let config = load(None, &environment, &[]).unwrap();
+    assert_eq!(config.listen.port(), 4000);
+    assert_eq!(config.auth.anonymous_role, None);
+}
+
+#[test]
 fn other_peoples_variables_are_left_alone() {
     let environment = [
         ("REALTIME_DATABASE_URL", URL),

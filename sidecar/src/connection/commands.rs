@@ -10,6 +10,7 @@ use tracing::warn;
 use super::{
     Connection, Incoming, Services,
     feed::Feed,
+    frame_bytes_max,
     refusals::{auth_error, grant_error, publish_error},
     subscriptions::{Doubt, Subscription, Wish, form},
 };
@@ -289,6 +290,7 @@ impl Connection {
             return;
         }
         self.identity = new.identity;
+        self.socket.limit_frames(frame_bytes_max(&self.services.limits, &self.identity));
         self.set_expiry();
         let identity = self.identity.clone();
         self.send_notice(&Notice::Identified { reference, identity: &identity });

@@ -200,7 +200,7 @@ impl Connection {
             connection: &name,
             identity: &identity,
             heartbeat_ms: services.timing.heartbeat_ms,
-            limits: client_limits(&services.limits),
+            limits: client_limits(&services.limits, &identity),
         }));
         if !services.hub.is_database_up() {
             self.send_notice(&Notice::Status { up: false, offset: services.hub.head() });
@@ -276,10 +276,17 @@ impl Connection {
     }
 }
 
-fn client_limits(limits: &Limits) -> ClientLimits {
+/// Bytes of a frame from somebody: few while no token was shown, because anybody can be nobody many times.
+#[must_use]
+pub fn frame_bytes_max(limits: &Limits, identity: &Identity) -> usize {
+    let anonymous = identity.expires_at.is_none();
+    if anonymous { limits.anonymous_frame_bytes_max.min(limits.frame_bytes_max) } else { limits.frame_bytes_max }
+}
+
+fn client_limits(limits: &Limits, identity: &Identity) -> ClientLimits {
     let number = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
     ClientLimits {
-        frame_bytes: limits.frame_bytes_max,
+        frame_bytes: frame_bytes_max(limits, identity),
         subscriptions: limits.subscriptions_max,
         messages_per_second: number(limits.messages_per_second_max),
         messages_burst: number(limits.messages_burst_max),

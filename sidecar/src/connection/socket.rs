@@ -83,6 +83,14 @@ impl Socket {
         }
     }
 
+    /// Changes how large a frame from the client may be.
+    pub fn limit_frames(&mut self, frame_bytes_max: usize) {
+        self.websocket.set_config(|config| {
+            config.max_message_size = Some(frame_bytes_max);
+            config.max_frame_size = Some(frame_bytes_max);
+        });
+    }
+
     /// Whether frames should be added, or the network be waited for.
     #[must_use]
     pub fn has_room(&self) -> bool {

@@ -10,9 +10,11 @@ use rustls::{
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
     },
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -63,17 +65,18 @@ fn verifier(settings: &TlsSettings, provider: &Arc<CryptoProvider>) -> Result<Ar
     if matches!(mode, TlsMode::Disable | TlsMode::Prefer | TlsMode::Require) {
         return Ok(Arc::new(Unverified(provider.signature_verification_algorithms)));
     }
-    let roots = Arc::new(roots(settings.roots.as_deref())?);
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build()?;
-    if mode == TlsMode::VerifyFull { Ok(verifier) } else { Ok(Arc::new(AnyName(verifier))) }
+    let named = settings.roots.as_deref().map(certificates).transpose()?;
+    let roots = Arc::new(roots(named.as_deref())?);
+    let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build()?;
+    Ok(Arc::new(Verified { chain, named: named.unwrap_or_default(), any_name: mode == TlsMode::VerifyCa }))
 }
 
-fn roots(file: Option<&Path>) -> Result<RootCertStore, TlsError> {
+fn roots(named: Option<&[CertificateDer<'static>]>) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
-    match file {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                store.add(certificate)?;
+    match named {
+        Some(certificates) => {
+            for certificate in certificates {
+                store.add(certificate.clone())?;
             }
         }
         None => {
@@ -137,11 +140,35 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-/// `verify-ca`: the authority must be trusted, the host name is not compared.
+/// `verify-ca` and `verify-full`: the authority must be trusted; the former does not compare the host's name.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct Verified {
+    chain: Arc<WebPkiServerVerifier>,
+    /// The certificates of `sslrootcert`.
+    named: Vec<CertificateDer<'static>>,
+    any_name: bool,
+}
 
-impl ServerCertVerifier for AnyName {
+impl Verified {
+    /// A server may show the very certificate that `sslrootcert` names: `openssl req -x509` makes one that is its own
+    /// authority, and libpq takes it. Webpki calls that an authority in the wrong place, after it has looked at the dates.
+    fn verify_named(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        server_name: &ServerName<'_>,
+        error: rustls::Error,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if !self.named.iter().any(|it| it == end_entity) {
+            return Err(error);
+        }
+        if !self.any_name {
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+}
+
+impl ServerCertVerifier for Verified {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -150,11 +177,17 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        // The name is looked at last, so this error means that all the rest was good.
-        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+        use CertificateError::{NotValidForName, NotValidForNameContext, Other};
+        match self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // The name is looked at last, so this error means that all the rest was good.
+            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
+                if self.any_name =>
+            {
+                Ok(ServerCertVerified::assertion())
+            }
+            Err(error @ rustls::Error::InvalidCertificate(Other(_))) => {
+                self.verify_named(end_entity, server_name, error)
+            }
             result => result,
         }
     }
@@ -165,7 +198,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        self.chain.verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -174,10 +207,10 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        self.chain.verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.chain.supported_verify_schemes()
     }
 }

@@ -29,7 +29,7 @@ use tracing::{debug, info};
 use super::{Admission, origin};
 use crate::{
     auth::AuthError,
-    connection::{Connection, Opening, Services, Socket, accept_key},
+    connection::{Connection, Opening, Services, Socket, accept_key, frame_bytes_max},
     model::Identity,
     protocol::DialectId,
     tasks::Tasks,
@@ -97,7 +97,7 @@ fn serve(state: &OpeningState, opening: Opening, upgrade: OnUpgrade) {
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
             return;
         };
-        let frame_bytes_max = services.limits.frame_bytes_max;
+        let frame_bytes_max = frame_bytes_max(&services.limits, &opening.identity);
         let (stream, read, now) = (parts.io.into_inner(), parts.read_buf.to_vec(), Instant::now());
         // Eight kilobytes that would otherwise be kept for as long as the connection lives.
         drop(parts.read_buf);
