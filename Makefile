@@ -4,7 +4,7 @@
 PG ?= 15
 XTASK := cargo run --quiet --package xtask --
 
-.PHONY: all run test install installcheck regress isolation page fresh bench setup clean help
+.PHONY: all run test install installcheck regress isolation page fresh bench chaos setup clean help
 
 all: setup ## build the extension and the sidecar as users run them
 	@$(XTASK) build --release --pg $(PG)
@@ -44,6 +44,9 @@ setup: ## install what building and testing need
 
 bench: setup ## measure sizes, memory, latency and throughput; one figure a line
 	@$(XTASK) bench
+
+chaos: setup ## kill everything a hundred times under load, and count: lost 0, duplicated 0; takes half an hour
+	@$(XTASK) chaos --pg $(PG)
 
 clean: ## remove everything that was built, and the data of `make run`
 	@$(XTASK) clean

@@ -44,6 +44,10 @@ pub(crate) struct Transaction {
     pub(crate) undone: Vec<Write>,
     /// Tokens of others that it saw: they were committed.
     pub(crate) seen: Vec<i64>,
+    /// Whether it was prepared first.
+    pub(crate) is_prepared: bool,
+    /// How many of its savepoints were rolled back to.
+    pub(crate) savepoints_undone: u64,
     /// How it ended, as its writer saw it.
     pub(crate) outcome: Outcome,
     next: i64,
@@ -79,6 +83,7 @@ impl Transaction {
     pub(crate) fn undo(&mut self, length: usize) {
         let undone = self.writes.split_off(length);
         self.undone.extend(undone);
+        self.savepoints_undone += 1;
     }
 }
 
@@ -87,6 +92,7 @@ impl Transaction {
 pub(crate) struct Book {
     clock: AtomicU64,
     next: AtomicI64,
+    commits: AtomicU64,
     transactions: Mutex<Vec<Transaction>>,
     /// Errors that no user should see, with what was being done.
     failures: Mutex<Vec<String>>,
@@ -111,6 +117,8 @@ impl Book {
             writes,
             undone,
             seen,
+            is_prepared: false,
+            savepoints_undone: 0,
             outcome: Outcome::Unknown,
             next: 0,
         }
@@ -118,7 +126,15 @@ impl Book {
 
     /// Files a transaction that has ended.
     pub(crate) fn file(&self, transaction: Transaction) {
+        if transaction.outcome == Outcome::Durable {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+        }
         lock(&self.transactions).push(transaction);
+    }
+
+    /// How many transactions are there for good.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// Notes an error that a user should not have had.

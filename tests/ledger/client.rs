@@ -25,7 +25,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) struct Client {
     name: String,
     desk: Desk,
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     random: Random,
     subscriptions: BTreeMap<String, Subscription>,
     /// The last safe cursor of this connection: everything up to here has come.
@@ -49,7 +49,9 @@ struct Subscription {
 
 impl Client {
     /// A client of everything after `cursor`, a subscription for each table and channel.
-    pub(crate) fn new(name: &str, desk: Desk, address: SocketAddr, random: Random, cursor: i64) -> Self {
+    ///
+    /// Each of its connections goes to one of the sidecars, whoever served it before.
+    pub(crate) fn new(name: &str, desk: Desk, addresses: Vec<SocketAddr>, random: Random, cursor: i64) -> Self {
         let subscriptions = channels().map(|(channel, scope)| {
             let stream = Stream::new(format!("{name} {channel}"), scope);
             (channel, Subscription { cursor, stream, acknowledged: false, owes_gap: false })
@@ -57,7 +59,7 @@ impl Client {
         Self {
             name: name.to_owned(),
             desk,
-            address,
+            addresses,
             random,
             subscriptions: subscriptions.collect(),
             safe: 0,
@@ -69,7 +71,8 @@ impl Client {
     /// Listens until everything up to the desk's last offset has come.
     pub(crate) async fn run(mut self) -> Vec<Stream> {
         while !self.is_done() {
-            match PlainClient::connect(self.address, Dialect::Native).await {
+            let address = self.random.pick(&self.addresses);
+            match PlainClient::connect(address, Dialect::Native).await {
                 Ok(line) => {
                     self.desk.resumed.fetch_add(1, Ordering::Relaxed);
                     // However a connection ends, the next one goes on from the cursors.
@@ -104,8 +107,8 @@ impl Client {
         {
             line.send(&json!({"type": "ping", "ref": "where"})).await?;
             let until = Instant::now() + ASK_AGAIN;
-            while let Ok(frame) = timeout_at(until, line.next()).await {
-                self.take(&frame?);
+            while let Ok(text) = timeout_at(until, line.next_text()).await {
+                self.take_text(&text?);
             }
             if self.random.chance(4) {
                 // Slow enough, now and then, that the server has to go back to the log.
@@ -116,6 +119,17 @@ impl Client {
             line.close().await;
         }
         Ok(())
+    }
+
+    fn take_text(&mut self, text: &str) {
+        let frame = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+        if frame["type"] == "broadcast"
+            && let Some(offset) = frame["offset"].as_i64()
+        {
+            // Subscriptions have the names of their channels, so the frames of all clients are alike.
+            self.desk.memory.note(Form::Frame, offset, text, &self.name);
+        }
+        self.take(&frame);
     }
 
     fn take(&mut self, frame: &Value) {

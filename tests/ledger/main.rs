@@ -10,6 +10,7 @@ mod book;
 mod client;
 mod count;
 mod database;
+mod deeds;
 mod event;
 mod fault;
 mod memory;
@@ -25,7 +26,7 @@ mod trouble;
 mod verdict;
 mod writer;
 
-use plan::Plan;
+use plan::{Campaign, Plan};
 
 #[test]
 fn under_faults_every_event_arrives_exactly_once() {
@@ -40,6 +41,17 @@ fn while_retention_moves_what_is_missing_is_said() {
 #[test]
 fn at_the_cap_what_is_not_written_is_said() {
     assert!(run::run(Plan::at_the_cap()).is_clean(), "not every count is zero");
+}
+
+/// The long form, for `make chaos`.
+#[test]
+#[ignore = "takes half an hour; `make chaos` runs it"]
+fn a_hundred_faults_of_each_kind_cost_no_event() {
+    let campaign = Campaign::whole();
+    let (deeds, verdict) = run::campaign(&campaign);
+    assert!(verdict.is_clean(), "not every count is zero");
+    assert_eq!(deeds.missing(&campaign), [""; 0], "less was done than the figures are for");
+    assert!(deeds.get("segments_given_back") > 0, "retention did nothing");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(crate) enum Form {
     Log,
     /// What the event says, whatever the form.
     Meaning,
+    /// A frame of the native protocol, byte for byte, whichever sidecar sent it.
+    Frame,
 }
 
 #[derive(Clone, Debug)]

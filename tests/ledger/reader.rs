@@ -31,6 +31,8 @@ pub(crate) struct Desk {
     pub(crate) last: Arc<AtomicI64>,
     /// Times that somebody let go of a connection or a result and went on from its cursor.
     pub(crate) resumed: Arc<AtomicU64>,
+    /// Segments of the log that readers gave back.
+    pub(crate) given_back: Arc<AtomicU64>,
 }
 
 /// Oddities of one reader.
@@ -108,7 +110,8 @@ impl Reader {
             }
         }
         if self.habits.rotates && self.random.chance(10) {
-            client.batch_execute("select realtime.rotate()").await?;
+            let done: String = client.query_one("select realtime.rotate()", &[]).await?.get(0);
+            self.desk.given_back.fetch_add(done.matches("truncated").count() as u64, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -5,21 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use realtime_tests::Sidecar;
+use realtime_tests::{Sidecar, server};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 use xtask::build::{self, Profile};
 use xtask::cluster::{Cluster, Options, Tree};
-use xtask::postgres::Version;
 
 use crate::book::{Book, Truth};
 use crate::client;
 use crate::count::Found;
 use crate::database::{self, Address};
-use crate::fault::{Faults, Machines};
+use crate::deeds::Deeds;
+use crate::fault::{Faults, Machines, Tally};
 use crate::memory::Memory;
-use crate::plan::Plan;
+use crate::plan::{Campaign, Plan};
 use crate::random::Random;
 use crate::reader::{Desk, Habits, Reader};
 use crate::seed::{SeedClient, Segment};
@@ -33,11 +33,34 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 /// A log that nobody holds gives back what it can in this time.
 const EMPTY_MAX: Duration = Duration::from_secs(30);
 
+/// A run that does not get its commits in so many times its duration never will.
+const PATIENCE: u32 = 10;
+
 /// Longer than anybody who ticks sleeps.
 const SETTLE: Duration = Duration::from_millis(600);
 
-/// Runs a plan, prints its counts and returns them.
+/// Runs one plan after the other and adds up what they did and what was found.
+pub(crate) fn campaign(campaign: &Campaign) -> (Deeds, Verdict) {
+    let (mut deeds, mut verdict) = (Deeds::default(), Verdict::default());
+    for (number, plan) in campaign.rounds.iter().enumerate() {
+        println!("-- round {} of {}", number + 1, campaign.rounds.len());
+        let (done, found) = run_and_tell(plan.clone());
+        deeds.add(&done);
+        verdict.add(found);
+    }
+    println!("-- all rounds");
+    deeds.print();
+    verdict.print();
+    verdict.print_evidence();
+    (deeds, verdict)
+}
+
+/// Runs a plan, prints its counts and returns those of faults found.
 pub(crate) fn run(plan: Plan) -> Verdict {
+    run_and_tell(plan).1
+}
+
+fn run_and_tell(plan: Plan) -> (Deeds, Verdict) {
     println!("{plan:?}");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     // Starting blocks and spawns: inside the runtime, on this thread.
@@ -57,7 +80,7 @@ struct Run {
     stop: Arc<AtomicBool>,
     writers: Vec<JoinHandle<()>>,
     readers: Vec<JoinHandle<Vec<Stream>>>,
-    seed: Option<JoinHandle<Vec<Segment>>>,
+    seeds: Vec<JoinHandle<Vec<Segment>>>,
 }
 
 impl Run {
@@ -72,12 +95,14 @@ impl Run {
             book: Arc::new(Book::default()),
             last: Arc::new(AtomicI64::new(0)),
             resumed: Arc::new(AtomicU64::new(0)),
+            given_back: Arc::new(AtomicU64::new(0)),
         };
         let stop = Arc::new(AtomicBool::new(false));
-        let sidecar = (plan.clients > 0).then(|| start_sidecar(&desk.address));
-        let machines = Machines { cluster, sidecar };
+        let sidecars = if plan.clients > 0 { plan.sidecars } else { 0 };
+        let sidecars = (0..sidecars).map(|_| start_sidecar(&desk.address)).collect();
+        let machines = Machines { cluster, sidecars };
         let mut run =
-            Self { plan, machines, random: random.fork(), desk, stop, writers: vec![], readers: vec![], seed: None };
+            Self { plan, machines, random: random.fork(), desk, stop, writers: vec![], readers: vec![], seeds: vec![] };
         run.start_readers(oldest);
         run.start_clients(oldest);
         run.start_writers();
@@ -103,14 +128,18 @@ impl Run {
     }
 
     fn start_clients(&mut self, oldest: i64) {
-        let Some(address) = self.machines.sidecar.as_ref().map(Sidecar::address) else { return };
+        let addresses: Vec<_> = self.machines.sidecars.iter().map(Sidecar::address).collect();
         for number in 0..self.plan.clients {
             let name = format!("client {number}");
-            let mut client = client::Client::new(&name, self.desk.clone(), address, self.random.fork(), oldest);
+            let mut client =
+                client::Client::new(&name, self.desk.clone(), addresses.clone(), self.random.fork(), oldest);
             client.sleeps = self.plan.has_gaps() && number == 1;
             self.readers.push(tokio::spawn(client.run()));
         }
-        self.seed = Some(tokio::spawn(SeedClient::new(self.desk.clone(), address, self.random.fork()).run()));
+        for _ in &self.machines.sidecars {
+            let client = SeedClient::new(self.desk.clone(), addresses.clone(), self.random.fork());
+            self.seeds.push(tokio::spawn(client.run()));
+        }
     }
 
     fn start_writers(&mut self) {
@@ -122,8 +151,8 @@ impl Run {
     }
 
     /// Lets it go on for its time, brings it to rest and counts.
-    async fn finish(mut self) -> Verdict {
-        let began = tokio::time::Instant::now();
+    async fn finish(mut self) -> (Deeds, Verdict) {
+        let began = Instant::now();
         let faults = Faults::new(&self.plan, self.random.fork());
         let mut machines = self.machines;
         let (machines, faults) = tokio::task::spawn_blocking(move || {
@@ -133,6 +162,7 @@ impl Run {
         .await
         .unwrap();
         tokio::time::sleep_until(began + self.plan.duration).await;
+        enough_commits(&self.plan, &self.desk.book, began + self.plan.duration * PATIENCE).await;
         self.stop.store(true, Ordering::Relaxed);
         for writer in self.writers.drain(..) {
             writer.await.unwrap();
@@ -140,21 +170,34 @@ impl Run {
         let session = self.desk.address.connect_patiently("postgres").await;
         let truth = rest(&session.client, &self.desk).await;
         let streams = all(self.readers.drain(..)).await;
-        let segments = match self.seed {
-            Some(client) => client.await.unwrap(),
-            None => Vec::new(),
-        };
-        println!("faults {}, resumed {}", faults.unwrap(), self.desk.resumed.load(Ordering::Relaxed));
+        let segments = all(self.seeds.drain(..)).await;
+        let deeds = deeds(&truth, faults.unwrap(), &self.desk);
+        deeds.print();
         let found = Found { truth, streams, segments };
         let verdict = found.count(&session.client, &self.plan, &self.desk).await;
         drop(machines);
-        verdict
+        (deeds, verdict)
     }
 }
 
+/// Lets the writers go on until they have committed what the plan wants, but not for ever: the count tells.
+async fn enough_commits(plan: &Plan, book: &Book, end: Instant) {
+    while book.commits() < plan.commits && Instant::now() < end {
+        sleep(SETTLE).await;
+    }
+}
+
+fn deeds(truth: &Truth, faults: Tally, desk: &Desk) -> Deeds {
+    let mut deeds = Deeds::of(truth, faults);
+    deeds.set("resumed", desk.resumed.load(Ordering::Relaxed));
+    deeds.set("segments_given_back", desk.given_back.load(Ordering::Relaxed));
+    deeds
+}
+
 fn start_cluster(plan: &Plan) -> Cluster {
-    build::extension(Version::V15, Profile::Dev).unwrap();
-    let tree = Tree::prepare(Version::V15).unwrap();
+    let version = server::version();
+    build::extension(version, Profile::Dev).unwrap();
+    let tree = Tree::prepare(version).unwrap();
     // Deadlocks are part of the workload and should not take a second each.
     let options = Options::default().set("deadlock_timeout", "50ms");
     let cluster = Cluster::start(&tree, &options).unwrap();
@@ -219,7 +262,7 @@ async fn rest(client: &Client, desk: &Desk) -> Truth {
     desk.book.close(&committed)
 }
 
-async fn all(readers: impl Iterator<Item = JoinHandle<Vec<Stream>>>) -> Vec<Stream> {
+async fn all<T>(readers: impl Iterator<Item = JoinHandle<Vec<T>>>) -> Vec<T> {
     let mut streams = Vec::new();
     for reader in readers {
         streams.extend(timeout(CATCH_UP_MAX, reader).await.expect("a reader did not catch up").unwrap());

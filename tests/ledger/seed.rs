@@ -33,7 +33,7 @@ pub(crate) struct Segment {
 /// One client, and what came over its connections.
 pub(crate) struct SeedClient {
     desk: Desk,
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     random: Random,
     segments: Vec<Segment>,
     /// The segments of this connection by channel, once the server has answered.
@@ -42,14 +42,15 @@ pub(crate) struct SeedClient {
 
 impl SeedClient {
     /// A client that has not connected.
-    pub(crate) fn new(desk: Desk, address: SocketAddr, random: Random) -> Self {
-        Self { desk, address, random, segments: Vec::new(), open: BTreeMap::new() }
+    pub(crate) fn new(desk: Desk, addresses: Vec<SocketAddr>, random: Random) -> Self {
+        Self { desk, addresses, random, segments: Vec::new(), open: BTreeMap::new() }
     }
 
     /// Listens over one connection after another until the writers rest.
     pub(crate) async fn run(mut self) -> Vec<Segment> {
         while self.desk.last.load(Ordering::Acquire) == 0 {
-            match PlainClient::connect(self.address, Dialect::Seed).await {
+            let address = self.random.pick(&self.addresses);
+            match PlainClient::connect(address, Dialect::Seed).await {
                 // However a connection ends, what came until then counts.
                 Ok(line) => drop(self.listen(line).await),
                 Err(_) => sleep(CONNECT_AGAIN).await,

@@ -1,6 +1,7 @@
 //! The counts: what must be zero, with evidence where it is not.
 
 use std::collections::{HashMap, HashSet};
+use std::mem;
 
 use crate::book::{Transaction, Truth, Write, txn_of};
 use crate::seed::Segment;
@@ -30,7 +31,7 @@ impl Count {
     }
 }
 
-/// All counts of a run.
+/// All counts of a run, or of several.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     /// Committed, and a subscriber without a gap did not get it.
@@ -80,6 +81,33 @@ impl Verdict {
             ("wrong_fold", &self.wrong_fold),
             ("wrong_order", &self.wrong_order),
             ("contradictions", &self.contradictions),
+        ]
+    }
+
+    /// Adds what another run found.
+    pub(crate) fn add(&mut self, mut other: Self) {
+        for (ours, theirs) in self.all_mut().into_iter().zip(other.all_mut()) {
+            ours.number += theirs.number;
+            ours.evidence.append(&mut mem::take(&mut theirs.evidence));
+        }
+    }
+
+    fn all_mut(&mut self) -> [&mut Count; 14] {
+        [
+            &mut self.lost,
+            &mut self.phantom,
+            &mut self.invented,
+            &mut self.duplicated,
+            &mut self.reordered,
+            &mut self.causal,
+            &mut self.two_values,
+            &mut self.split,
+            &mut self.silent_gap,
+            &mut self.needless_gap,
+            &mut self.failed_user_writes,
+            &mut self.wrong_fold,
+            &mut self.wrong_order,
+            &mut self.contradictions,
         ]
     }
 
@@ -248,10 +276,12 @@ impl Verdict {
 
     /// Judges what came over single connections: each is an uninterrupted part of what the whole log has.
     pub(crate) fn judge_segments(&mut self, segments: &[Segment], whole: &Stream) {
+        let mut logs: HashMap<&str, Vec<Write>> = HashMap::new();
         for segment in segments {
             self.invented.add_all(segment.strange.iter().cloned());
-            let log = whole.steps.iter().map(|step| step.write).filter(|write| segment.scope.has(*write));
-            let log: Vec<_> = log.collect();
+            let writes = whole.steps.iter().map(|step| step.write);
+            let in_scope = || writes.filter(|write| segment.scope.has(*write)).collect();
+            let log = logs.entry(&segment.channel).or_insert_with(in_scope);
             let Some(first) = segment.writes.iter().position(|write| !matches!(write, Write::Truncate(_))) else {
                 continue;
             };

@@ -189,10 +189,11 @@ impl Writer {
     async fn end_in_two(
         &mut self,
         client: &Client,
-        transaction: Transaction,
+        mut transaction: Transaction,
         end: End,
         durable: bool,
     ) -> Result<(), Trouble> {
+        transaction.is_prepared = true;
         let gid = gid(transaction.txn);
         self.orphan = Some(transaction.txn);
         if let Err(trouble) = self.control(client, &format!("prepare transaction '{gid}'")).await {

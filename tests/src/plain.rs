@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -21,7 +22,7 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// A connection over which frames go as they are.
 pub struct PlainClient {
     socket: WebSocketStream<TcpStream>,
-    waiting: VecDeque<Value>,
+    waiting: VecDeque<String>,
 }
 
 impl PlainClient {
@@ -60,17 +61,23 @@ impl PlainClient {
     ///
     /// When the connection has ended.
     pub async fn next(&mut self) -> Result<Value, Error> {
+        let text = self.next_text().await?;
+        // Not JSON: whoever reads the frames will not understand it either, and say so.
+        Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// The next frame, byte for byte. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended.
+    pub async fn next_text(&mut self) -> Result<String, Error> {
         loop {
             if let Some(frame) = self.waiting.pop_front() {
                 return Ok(frame);
             }
             match self.socket.next().await.ok_or(Error::ConnectionClosed)?? {
-                Message::Text(text) => match serde_json::from_str(&text) {
-                    Ok(Value::Array(frames)) => self.waiting.extend(frames),
-                    Ok(frame) => self.waiting.push_back(frame),
-                    // Not JSON: whoever reads the frames will not understand it either, and say so.
-                    Err(_) => self.waiting.push_back(Value::String(text.to_string())),
-                },
+                Message::Text(text) => self.waiting.extend(frames(&text)),
                 Message::Close(_) => return Err(Error::ConnectionClosed),
                 _ => (),
             }
@@ -81,5 +88,13 @@ impl PlainClient {
     pub async fn close(mut self) {
         // The other side may be gone already.
         let _ = self.socket.close(None).await;
+    }
+}
+
+/// The frames of a message: one, or the members of an array.
+fn frames(text: &str) -> Vec<String> {
+    match serde_json::from_str::<Vec<&RawValue>>(text) {
+        Ok(frames) => frames.into_iter().map(|frame| frame.get().to_owned()).collect(),
+        Err(_) => vec![text.to_owned()],
     }
 }

@@ -37,6 +37,9 @@ pub enum CheckError {
     },
 }
 
+/// How long the longest run of the ledger takes here, in seconds; all of them together take less than ten minutes.
+const LEDGER_SECONDS: &str = "240";
+
 /// How many tests passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
@@ -113,6 +116,9 @@ fn cargo_tests(version: Version) -> Result<Tally, CheckError> {
     let mut command = workspace_cargo("test", &["--no-fail-fast"]);
     // Which server the end-to-end tests start.
     command.env("REALTIME_TEST_PG", version.to_string());
+    if env::var_os("LEDGER_SECONDS").is_none() {
+        command.env("LEDGER_SECONDS", LEDGER_SECONDS);
+    }
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|source| process::not_started(&command, source))?;
     let mut tally = Tally::default();
     if let Some(output) = child.stdout.take() {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use xtask::long::{self, Long};
 use xtask::regress::{self, Suite};
 use xtask::{bench, build, check, clean, install, run, script};
 
@@ -16,6 +17,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         "install" => Ok(install::install()?),
         "installcheck" => check_installed(),
         "bench" => Ok(bench::run()?),
+        "chaos" => Ok(long::run(Long::Chaos, arguments.version())?),
         "clean" => Ok(clean::clean()?),
         "sql" => join_script(&arguments),
         "build-extension" => build_extension(&arguments),

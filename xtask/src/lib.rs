@@ -7,6 +7,7 @@
 //! * [`regress`]: Postgres' own test drivers.
 //! * [`check`]: what `make test` does.
 //! * [`bench`]: what `make bench` measures.
+//! * [`long`]: what `make chaos` and `make soak` run.
 //! * [`clean`]: what `make clean` removes.
 //! * [`files`]: files put where somebody may be using the old ones.
 //! * [`install`]: what `make install` puts into the system.
@@ -22,6 +23,7 @@ pub mod clean;
 pub mod cluster;
 pub mod files;
 pub mod install;
+pub mod long;
 pub mod postgres;
 pub mod process;
 pub mod regress;
