@@ -47,6 +47,26 @@ async fn the_same_id_makes_no_second_message() {
     assert_eq!(stack.text("select count(*) from realtime.messages").await, "2");
 }
 
+/// A token need not say who somebody is, and a lost ack can meet anybody.
+#[tokio::test]
+async fn who_has_no_name_may_repeat_a_publish_too() {
+    let stack = Stack::builder()
+        .sql(ROOMS)
+        .sql("create policy shout on realtime.messages for insert to anon with check (true);")
+        .start()
+        .await;
+    let mut stranger = stack.native().await;
+    stranger.subscribe("room:1").await;
+    let id = Uuid::new_v4().to_string();
+    let frame = json!({"type": "publish", "channel": "room:1", "event": "e", "payload": 1, "message_id": id});
+    assert_eq!(stranger.ask(frame.clone()).await["duplicate"], Value::Null);
+    assert_eq!(stranger.ask(frame.clone()).await["duplicate"], true);
+    let mut ada = stack.native_as(ADA).await;
+    ada.subscribe("room:1").await;
+    assert_eq!(ada.ask(frame).await.kind(), "error", "it is a stranger's, not hers");
+    assert_eq!(stack.text("select count(*) from realtime.messages").await, "1");
+}
+
 #[tokio::test]
 async fn publishing_needs_a_subscription() {
     let stack = Stack::with(ROOMS).await;
