@@ -1,5 +1,7 @@
 //! Who a client is, what that lets it do, and when that ends.
 
+use std::time::{Duration, Instant};
+
 use realtime_tests::{Closed, Refusal, Stack, eventually, token};
 use serde_json::{Value, json};
 
@@ -260,7 +262,7 @@ async fn a_policy_that_changes_ends_the_subscription() {
 
 #[tokio::test]
 async fn missing_and_forbidden_look_alike() {
-    let stack = Stack::with(TABLE).await;
+    let stack = Stack::builder().sql(TABLE).set("REALTIME_TIMING_REFUSAL_MS", "150").start().await;
     stack
         .exec(
             "create table forbidden (id int); select realtime.enable_realtime('forbidden');
@@ -281,7 +283,9 @@ async fn missing_and_forbidden_look_alike() {
         "secret",
         "nothing",
     ] {
+        let asked = Instant::now();
         let answer = client.try_subscribe(json!({"channel": channel})).await;
+        assert!(asked.elapsed() >= Duration::from_millis(150), "{channel} was refused in {:?}", asked.elapsed());
         let mut value = answer.value().clone();
         for name in ["ref", "id", "channel"] {
             value.as_object_mut().unwrap().remove(name);

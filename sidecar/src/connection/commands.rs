@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tracing::warn;
@@ -348,13 +348,23 @@ async fn begin(
 ) -> Result<Begin, CommandError> {
     // Before the log was read once, nobody can say where "now" is.
     services.hub.head().ok_or_else(CommandError::unavailable)?;
-    let grant = services.authorizer.grant(identity, channel).await.map_err(|error| grant_error(&error))?;
+    let grant = grant(services, identity, channel).await?;
     let resume = match since {
         None => None,
         Some(Since::After(cursor)) => Some((cursor, first_page(services, &grant, &wish, cursor).await?)),
         Some(Since::Oldest) => Some(oldest_page(services, &grant, &wish).await?),
     };
     Ok(Begin { grant, wish, resume })
+}
+
+/// The right to listen. A refusal takes the same time whether the name exists or not, as far as it can be had.
+async fn grant(services: &Services, identity: &Identity, channel: &Channel) -> Result<Arc<Grant>, CommandError> {
+    let no_sooner = Instant::now() + Duration::from_millis(services.timing.refusal_ms);
+    let answer = services.authorizer.grant(identity, channel).await;
+    if matches!(answer, Err(GrantError::Refused(_))) {
+        tokio::time::sleep_until(no_sooner.into()).await;
+    }
+    answer.map_err(|error| grant_error(&error))
 }
 
 async fn first_page(services: &Services, grant: &Grant, wish: &Wish, cursor: Offset) -> Result<Page, CommandError> {
