@@ -42,8 +42,8 @@ fresh: ## clone and run in a bare Debian, as a newcomer would; FRESH_PAGE=1 and 
 setup: ## install what building and testing need
 	@xtask/setup.sh build $(if $(filter 16 18,$(PG)),versions)
 
-bench: setup ## measure sizes, memory, latency and throughput; one figure a line
-	@$(XTASK) bench
+bench: setup ## measure what it costs, one figure a line; ROWS="latency wal" measures these alone
+	@$(XTASK) bench $(ROWS)
 
 chaos: setup ## kill everything a hundred times under load, and count: lost 0, duplicated 0; takes half an hour
 	@$(XTASK) chaos --pg $(PG)

@@ -3,13 +3,14 @@
 use std::env;
 use std::process::Command;
 
+use tokio::runtime::Runtime;
 use xtask::process;
 use xtask::workspace;
 
 const SECONDS: &str = "20";
 
 /// Runs the test and prints its figures.
-pub(crate) fn pgbench() {
+pub(crate) fn pgbench(_: &Runtime) {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace::root());
     cargo.args(["test", "--quiet", "--package", "realtime-tests", "--test", "pgbench", "--", "--nocapture"]);

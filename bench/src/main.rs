@@ -1,35 +1,59 @@
 //! What it costs and how fast it is: one figure a line, as `name value`. `make bench` builds what is measured and runs
-//! this; `BENCH_ROUNDS` and `BENCH_SECONDS` change how long the comparison of throughputs takes.
+//! this; `make bench ROWS="latency wal"` runs only these rows. `BENCH_ROUNDS` and `BENCH_SECONDS` change how long the
+//! comparisons take, `BENCH_HOLD_SECONDS` how long a transaction is held open.
 //!
 //! A figure alone says little on a machine that does other things as well: read ratios, and the ranges beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step is a failed measurement")]
 #![forbid(unsafe_code)]
 
+mod bulk;
+mod disk;
 mod fold;
+mod held;
+mod kind;
 mod latency;
 mod server;
 mod size;
 mod statistics;
 mod throughput;
+mod wal;
+mod worker;
 
-use realtime_tests::Sidecar;
-use server::Server;
+use std::env;
+use std::process::ExitCode;
 
-fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    size::of_programs();
-    let server = Server::start();
-    runtime.block_on(with_sidecar(&server));
-    throughput::compare(&server);
-    drop(server);
-    fold::pgbench();
+use tokio::runtime::{Builder, Runtime};
+
+/// One thing that is measured. It starts what it needs and leaves nothing behind.
+struct Row {
+    name: &'static str,
+    measure: fn(&Runtime),
 }
 
-/// What is measured on a sidecar that has nothing else to do.
-async fn with_sidecar(server: &Server) {
-    let sidecar = Sidecar::start(&server.sidecar_settings());
-    sidecar.ready().await;
-    size::of_memory("idle", &sidecar).await;
-    latency::of_single_writes(server, &sidecar).await;
-    size::of_memory("after_500_writes", &sidecar).await;
+/// All rows, in the order in which they run.
+const ROWS: [Row; 9] = [
+    Row { name: "size", measure: size::of_programs },
+    Row { name: "latency", measure: latency::of_single_writes },
+    Row { name: "throughput", measure: throughput::on_this_disk },
+    Row { name: "slow_disk", measure: throughput::on_a_slow_disk },
+    Row { name: "bulk", measure: bulk::of_one_statement },
+    Row { name: "wal", measure: wal::per_event },
+    Row { name: "worker", measure: worker::own_cost },
+    Row { name: "held", measure: held::an_open_transaction },
+    Row { name: "pgbench", measure: fold::pgbench },
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = env::args().skip(1).collect();
+    if let Some(unknown) = wanted.iter().find(|name| ROWS.iter().all(|row| row.name != **name)) {
+        let known = ROWS.map(|row| row.name).join(", ");
+        eprintln!("there is no row `{unknown}`; there are {known}");
+        return ExitCode::from(64);
+    }
+    let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
+    for row in ROWS.iter().filter(|row| wanted.is_empty() || wanted.iter().any(|name| name == row.name)) {
+        eprintln!("measuring: {}", row.name);
+        (row.measure)(&runtime);
+    }
+    ExitCode::SUCCESS
 }

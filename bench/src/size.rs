@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use realtime_tests::Sidecar;
+use tokio::runtime::Runtime;
 use tokio::time::sleep;
 use xtask::build::{self, Profile};
 use xtask::postgres::Version;
@@ -13,7 +14,7 @@ use xtask::postgres::Version;
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Release builds are stripped by their profile.
-pub(crate) fn of_programs() {
+pub(crate) fn of_programs(_: &Runtime) {
     let print = |name: &str, path: &Path| {
         let bytes = fs::metadata(path).unwrap().len();
         println!("{name}_mb {:.1}", bytes as f64 / 1e6);

@@ -1,69 +1,46 @@
-//! Transactions a second with and without capture, in turns.
+//! Transactions a second without capture, with it, and with a trigger that notifies, in turns.
 
-use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::env;
+use std::time::Duration;
 
-use crate::server::Server;
+use tokio::runtime::Runtime;
+
+use crate::disk::SlowDisk;
+use crate::kind::{Kind, Measured, pairs};
+use crate::server::{Server, UPDATES, number};
 use crate::statistics::Sample;
 
-const SCRIPT: &str = "\\set aid random(1, 100000)
-\\set delta random(-5000, 5000)
-update pgbench_accounts set abalance = abalance + :delta where aid = :aid;
-";
+/// What a flush of a typical cloud volume takes longer than a local disk's.
+const ADDED: Duration = Duration::from_millis(1);
 
-/// One update a transaction, 32 clients, worker running. Both kinds take turns, so that what else the machine does hits
-/// both; whichever was first in one round is second in the next.
-pub(crate) fn compare(server: &Server) {
-    let script = Script::write();
-    let (mut without, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..number("BENCH_ROUNDS", 5) {
-        let order = if round % 2 == 0 { [false, true] } else { [true, false] };
-        let mut pair = [0.0; 2];
-        for captured in order {
-            pair[usize::from(captured)] = measure(server, &script.path, captured);
-        }
-        eprintln!("round {round}: {:.0} without capture, {:.0} with", pair[0], pair[1]);
-        without.push(pair[0]);
-        with.push(pair[1]);
-        ratios.push(pair[1] / pair[0]);
-    }
-    Sample::new(without).print("tps_without_capture", 0);
-    Sample::new(with).print("tps_with_capture", 0);
-    Sample::new(ratios).print("tps_ratio", 3);
+/// One update a transaction, 32 clients, on the disk that is there.
+pub(crate) fn on_this_disk(runtime: &Runtime) {
+    compare(&Server::start(), runtime, "");
 }
 
-fn measure(server: &Server, script: &Path, captured: bool) -> f64 {
-    let word = if captured { "enable" } else { "disable" };
-    server.sql(&format!("select realtime.{word}_realtime('public', 'pgbench_accounts')"));
-    // Each turn begins with the same table and no checkpoint due.
-    server.sql("vacuum full pgbench_accounts");
-    server.sql("checkpoint");
-    let (seconds, path) = (number("BENCH_SECONDS", 10).to_string(), script.to_string_lossy());
-    let output = server.pgbench(&["-M", "prepared", "-c", "32", "-j", "2", "-n", "-T", &seconds, "-f", &path]);
+/// The same on a disk whose flushes take a millisecond longer.
+pub(crate) fn on_a_slow_disk(runtime: &Runtime) {
+    let disk = SlowDisk::build(ADDED);
+    compare(&Server::start_with(disk.environment()), runtime, "slow_disk_");
+}
+
+fn compare(server: &Server, runtime: &Runtime, prefix: &str) {
+    // Somebody listens, as in life; for ours it is the sidecar's one session.
+    let _listener = runtime.block_on(server.listen(&["naive", "realtime"]));
+    let measured = Measured::of(number("BENCH_ROUNDS", 5), |kind| tps(server, kind));
+    let ratio = |right: &[f64]| Sample::new(pairs(&measured.captured, right, |ours, theirs| ours / theirs));
+    let tps = |values: &[f64]| Sample::new(values.to_vec());
+    tps(&measured.plain).print(&format!("{prefix}tps_without_capture"), 0);
+    tps(&measured.captured).print(&format!("{prefix}tps_with_capture"), 0);
+    tps(&measured.naive).print(&format!("{prefix}tps_with_notify_trigger"), 0);
+    ratio(&measured.plain).print(&format!("{prefix}tps_ratio"), 3);
+    ratio(&measured.naive).print(&format!("{prefix}tps_against_notify_trigger"), 2);
+}
+
+fn tps(server: &Server, kind: Kind) -> f64 {
+    kind.apply(server, "pgbench_accounts");
+    let seconds = env::var("BENCH_SECONDS").unwrap_or_else(|_| "10".to_owned());
+    let output = server.pgbench_script(UPDATES, &["-c", "32", "-j", "2", "-T", &seconds]);
     let line = output.lines().find_map(|line| line.strip_prefix("tps = ")).unwrap_or_else(|| panic!("{output}"));
     line.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{line}"))
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// pgbench's script in a file of its own.
-struct Script {
-    path: PathBuf,
-}
-
-impl Script {
-    fn write() -> Self {
-        let path = env::temp_dir().join(format!("realtime-bench-{}.sql", std::process::id()));
-        fs::write(&path, SCRIPT).unwrap();
-        Self { path }
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        // Left behind it would be three lines in the temporary folder.
-        let _ = fs::remove_file(&self.path);
-    }
 }

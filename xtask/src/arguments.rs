@@ -16,7 +16,7 @@ usage: cargo xtask COMMAND [--pg 15|16|18] [--release] [NAME...]
   test               check, build and run all tests
   install            put the extension and the sidecar into the system (PG_CONFIG, PREFIX, DESTDIR)
   installcheck       run tests/regress on the installed extension (PGHOST, PGPORT, PGUSER)
-  bench              build as users run it, measure, and print one figure a line
+  bench [ROW]        build as users run it, measure, and print one figure a line
   chaos              kill everything a hundred times under 200,000 commits, and count
   clean              remove what was built and every private server
   sql                join sql/ to the extension's script in the target folder

@@ -16,7 +16,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         "test" => test_all(&arguments),
         "install" => Ok(install::install()?),
         "installcheck" => check_installed(),
-        "bench" => Ok(bench::run()?),
+        "bench" => Ok(bench::run(&arguments.names)?),
         "chaos" => Ok(long::run(Long::Chaos, arguments.version())?),
         "clean" => Ok(clean::clean()?),
         "sql" => join_script(&arguments),

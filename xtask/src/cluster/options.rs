@@ -15,6 +15,8 @@ pub struct Options {
     pub port: Option<u16>,
     /// The superuser's password for TCP. Without one every local user may connect: right for tests, not for more.
     pub password: Option<String>,
+    /// Variables for the server's processes, and for no other process of ours.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Where a server's data lies.

@@ -39,6 +39,7 @@ pub struct Cluster {
     sockets: PathBuf,
     port: u16,
     storage: Storage,
+    environment: Vec<(String, String)>,
     server: Option<Child>,
     guard: Guard,
 }
@@ -70,8 +71,9 @@ impl Cluster {
         let port = options.port.or_else(port::free).ok_or(ClusterError::NoPort)?;
         let sockets = socket_folder(tree, &folder)?;
         let guard = start_guard(tree, &options.storage, &folder, &sockets)?;
-        let storage = options.storage.clone();
-        let mut cluster = Self { tree: tree.clone(), folder, data, sockets, port, storage, server: None, guard };
+        let (storage, environment) = (options.storage.clone(), options.environment.clone());
+        let tree = tree.clone();
+        let mut cluster = Self { tree, folder, data, sockets, port, storage, environment, server: None, guard };
         cluster.configure(options)?;
         cluster.start_again()?;
         cluster.set_password(options)?;
@@ -108,7 +110,7 @@ impl Cluster {
         let log = self.log_file();
         let open = || File::options().create(true).append(true).open(&log);
         let mut command = self.tree.account.command(self.tree.bin.join("postgres"));
-        command.arg("-D").arg(&self.data).stdin(Stdio::null());
+        command.arg("-D").arg(&self.data).envs(self.environment.iter().cloned()).stdin(Stdio::null());
         command.stdout(open().map_err(access(&log))?).stderr(open().map_err(access(&log))?);
         // Out of the terminal's group: Ctrl-C is for us, and we stop the server when it is its turn.
         let server = command.process_group(0).spawn().map_err(|source| process::not_started(&command, source))?;
