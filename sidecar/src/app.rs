@@ -155,7 +155,12 @@ fn services(config: &Config, database: &Arc<Database>, metrics: Arc<Metrics>) ->
     let recheck = Duration::from_millis(config.timing.recheck_ms);
     Ok(Services {
         authenticator: Arc::new(Authenticator::new(&config.auth)?),
-        authorizer: Arc::new(Authorizer::new(Arc::clone(database), recheck, config.database.pool_size_max)),
+        authorizer: Arc::new(Authorizer::new(
+            Arc::clone(database),
+            Arc::clone(&metrics),
+            recheck,
+            config.database.pool_size_max,
+        )),
         replay: Replay::new(Arc::clone(database), config.database.pool_size_max),
         hub,
         snapshots: Arc::new(Semaphore::new(config.limits.snapshots_max)),

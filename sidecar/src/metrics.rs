@@ -34,6 +34,8 @@ pub struct Metrics {
     pub subscriptions: Gauge,
     /// Subscriptions refused, by code.
     pub subscriptions_refused: Labelled,
+    /// Questions to the database whether identities may subscribe, in seconds.
+    pub rights_seconds: Histogram,
     /// Events read from the log, by operation.
     pub events_read: Labelled,
     /// Reads of the log, in seconds.
@@ -48,6 +50,12 @@ pub struct Metrics {
     pub cursor_offset: Gauge,
     /// Ticks made because no worker runs.
     pub ticks: Counter,
+    /// Notifications heard: one for each tick that had something, whoever made it.
+    pub bells: Counter,
+    /// How long the oldest commit that no tick has made readable has waited, in seconds.
+    pub tick_lag_seconds: Gauge<f64, AtomicU64>,
+    /// Bytes of the log on the database's disk.
+    pub log_bytes: Gauge,
     /// Frames with events put on a socket.
     pub deliveries: Counter,
     /// Bytes of those frames.
@@ -144,6 +152,7 @@ impl Metrics {
             channels: f.gauge("channels", "Channels with at least one subscriber"),
             subscriptions: f.gauge("subscriptions", "Open subscriptions"),
             subscriptions_refused: f.labelled("subscriptions_refused", "Subscriptions refused", "code"),
+            rights_seconds: f.seconds("rights", "Duration of questions whether identities may subscribe"),
             events_read: f.labelled("events_read", "Events read from the log", "op"),
             read_seconds: f.seconds("read", "Duration of reads of the log"),
             read_errors: f.counter("read_errors", "Reads that failed or did not match what was announced"),
@@ -151,6 +160,9 @@ impl Metrics {
             head_offset: f.gauge("head_offset", "Newest offset in the log"),
             cursor_offset: f.gauge("cursor_offset", "Newest offset handed to the hub"),
             ticks: f.counter("ticks", "Ticks made by this sidecar because no worker runs"),
+            bells: f.counter("bells", "Notifications of ticks, whoever made them"),
+            tick_lag_seconds: f.lag("tick_lag", "Age of the oldest commit that no tick has made readable yet"),
+            log_bytes: f.gauge("log_bytes", "Bytes of the log on the database's disk"),
             deliveries: f.counter("deliveries", "Frames with events put on a socket"),
             delivered_bytes: f.counter("delivered_bytes", "Bytes of frames with events put on a socket"),
             overflows: f.counter("overflows", "Connections that fell back to replay because their queue was full"),

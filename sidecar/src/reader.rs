@@ -193,6 +193,8 @@ impl Reader {
         self.metrics.queue_frames.set(gauge(frames));
         self.metrics.queue_bytes.set(gauge(bytes));
         let status = log::status(session).await?;
+        self.metrics.log_bytes.set(status.log_bytes);
+        self.metrics.tick_lag_seconds.set(status.lag_ms / 1e3);
         if !status.has_worker {
             log::start_worker(session).await?;
         }

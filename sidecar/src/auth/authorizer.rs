@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use super::lane::{Lane, Quarantine};
 use crate::{
     hub::{Note, Outbox, SubscriberId},
+    metrics::Metrics,
     model::{Channel, Grant, Identity, Refusal},
     postgres::{
         Database, Error,
@@ -33,6 +34,7 @@ const IDLE_PER_BUSY: u32 = 1;
 /// Asks the database, and keeps asking for everybody who listens.
 pub struct Authorizer {
     database: Arc<Database>,
+    metrics: Arc<Metrics>,
     recheck: Duration,
     // Policies may never take all connections: publishing and replaying need some too.
     quick: Semaphore,
@@ -75,9 +77,10 @@ pub enum GrantError {
 impl Authorizer {
     /// Judges again every `recheck`; new subscriptions use about a quarter of the pool.
     #[must_use]
-    pub fn new(database: Arc<Database>, recheck: Duration, pool_size: usize) -> Self {
+    pub fn new(database: Arc<Database>, metrics: Arc<Metrics>, recheck: Duration, pool_size: usize) -> Self {
         Self {
             database,
+            metrics,
             recheck,
             quick: Semaphore::new((pool_size / 4).max(1)),
             slow: Semaphore::new(1),
@@ -164,9 +167,16 @@ impl Authorizer {
         known.answer.clone().map(Ok)
     }
 
+    async fn ask(&self, questions: &[Question], lane: Lane) -> Result<Vec<Answer>, Error> {
+        let started = Instant::now();
+        let answers = may_subscribe(&self.database, questions, lane.deadline()).await;
+        self.metrics.rights_seconds.observe(started.elapsed().as_secs_f64());
+        answers
+    }
+
     /// Asks one question. No verdict in the slow lane's time means no; in another lane it means that nobody can say yet.
     async fn judge(&self, question: &Question, lane: Lane) -> Result<Arc<Grant>, GrantError> {
-        match may_subscribe(&self.database, std::slice::from_ref(question), lane.deadline()).await {
+        match self.ask(std::slice::from_ref(question), lane).await {
             Ok(mut answers) => {
                 let answer = answers.pop().unwrap_or(Err(Refusal::Forbidden));
                 answer.map_err(GrantError::Refused)
@@ -234,7 +244,7 @@ impl Authorizer {
 
     async fn judge_batch(&self, batch: &[Question], lane: Lane) {
         let started = Instant::now();
-        match may_subscribe(&self.database, batch, lane.deadline()).await {
+        match self.ask(batch, lane).await {
             Ok(answers) => {
                 self.move_to(batch, lane.after(started.elapsed()));
                 batch.iter().zip(answers).for_each(|(question, answer)| self.apply(question, answer));
@@ -380,7 +390,7 @@ mod tests {
             let database = Arc::new(Database::new(&config.database).expect("an address"));
             let channel = Channel::parse("table:s.t").expect("a name");
             Self {
-                authorizer: Arc::new(Authorizer::new(database, Duration::from_secs(1), 4)),
+                authorizer: Arc::new(Authorizer::new(database, Arc::new(Metrics::new()), Duration::from_secs(1), 4)),
                 question: Question { role: "authenticated".into(), claims: "{}".into(), channel },
                 grant: Arc::new(Grant { topic: Topic::Table(1), table: None }),
                 subscriber: Hub::new(0).subscriber_id(),

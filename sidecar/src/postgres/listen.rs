@@ -56,7 +56,11 @@ async fn session(database: &Database, bell: &Notify, metrics: &Metrics, attempts
     let (client, mut connection) = database.listen().await?;
     let probe = format!("realtime_probe_{}", uuid::Uuid::new_v4().simple());
     let heard = Notify::new();
-    let pump = pump(&mut connection, &probe, bell, &heard);
+    let ring = || {
+        metrics.bells.inc();
+        bell.notify_one();
+    };
+    let pump = pump(&mut connection, &probe, ring, &heard);
     let probing = async {
         // Our own names, made here: nothing in these statements comes from outside.
         client.batch_execute(&format!("listen {CHANNEL}; listen {probe}")).await?;
@@ -74,11 +78,11 @@ async fn session(database: &Database, bell: &Notify, metrics: &Metrics, attempts
 }
 
 /// Moves the session's messages until it is lost.
-async fn pump(connection: &mut Connection, probe: &str, bell: &Notify, heard: &Notify) -> Error {
+async fn pump(connection: &mut Connection, probe: &str, ring: impl Fn(), heard: &Notify) -> Error {
     loop {
         match poll_fn(|context| connection.poll_message(context)).await {
             Some(Ok(AsyncMessage::Notification(it))) if it.channel() == probe => heard.notify_one(),
-            Some(Ok(AsyncMessage::Notification(_))) => bell.notify_one(),
+            Some(Ok(AsyncMessage::Notification(_))) => ring(),
             Some(Ok(_)) => (),
             Some(Err(error)) => return error.into(),
             None => return Error::Closed,
