@@ -125,3 +125,33 @@ comment on table realtime.state is 'The segment being written, the floor of the 
 -- What tickers lock, one at a time. A table of our own rather than an advisory key: any user can take an advisory key.
 create table realtime.ticker ();
 comment on table realtime.ticker is 'Lock target: whoever writes ticks holds it.';
+
+-- A publication FOR ALL TABLES has these tables in it as well. What another server's realtime says of its own log must not
+-- come into ours: its transaction ids and places mean nothing here, and a row with a key that ours has already would end
+-- the subscription with an error. So logical replication finds that its rows are taken, and nothing happens. The triggers
+-- fire where logical replication writes and for sessions with `session_replication_role = replica`, never otherwise.
+create function realtime._ours_alone() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from pg_stat_get_activity(pg_backend_pid()) a where a.backend_type like 'logical replication%') then
+    return null;
+  end if;
+  return case when tg_op = 'DELETE' then old else new end;
+end $$;
+
+create function realtime._keep_ours(relation regclass) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute format('create trigger ours_alone before insert or update or delete on %s for each row execute function realtime._ours_alone()', relation);
+  execute format('alter table %s enable replica trigger ours_alone', relation);
+end $$;
+
+do $$
+begin
+  perform realtime._keep_ours(c.oid) from pg_class c
+    where c.relnamespace = 'realtime'::regnamespace and (c.relname ~ '^(log|tick)_[0-7]$' or c.relname in ('layouts', 'state', 'settings'));
+end $$;

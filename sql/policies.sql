@@ -17,6 +17,7 @@ create table realtime.saved_policies (
 );
 comment on table realtime.saved_policies is 'The policies of realtime.channels and realtime.messages, for pg_dump. Kept in step by the worker; do not edit.';
 select pg_extension_config_dump('realtime.saved_policies', '');
+select realtime._keep_ours('realtime.saved_policies');
 
 -- Deparsed under this search_path every name outside pg_catalog is qualified, so it means the same anywhere.
 create view realtime._policies as

@@ -3,6 +3,10 @@
 use crate::schema::{SEGMENTS, Schema};
 use pgrx::prelude::*;
 
+/// Logical decoding passes the row by. A publication `FOR ALL TABLES` would send it to servers where it means nothing, and
+/// whoever decodes would pay for every change twice.
+const UNPUBLISHED: i32 = pg_sys::HEAP_INSERT_NO_LOGICAL as i32;
+
 /// One event, without the transaction it belongs to.
 pub(crate) struct Row<'a> {
     pub(crate) seq: i64,
@@ -68,7 +72,8 @@ impl Segment {
             let mut values = columns.map(|c| c.unwrap_or(pg_sys::Datum::from(0)));
             let mut nulls = columns.map(|c| c.is_none());
             let tuple = pg_sys::heap_form_tuple((*self.relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
-            pg_sys::simple_heap_insert(self.relation, tuple);
+            let command = pg_sys::GetCurrentCommandId(true);
+            pg_sys::heap_insert(self.relation, tuple, command, UNPUBLISHED, std::ptr::null_mut());
             self.index(&raw mut (*tuple).t_self, row.seq, run);
             pg_sys::heap_freetuple(tuple);
             for datum in [old, new].into_iter().flatten() {

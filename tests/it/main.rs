@@ -16,6 +16,7 @@ mod limits;
 mod messages;
 mod outage;
 mod policies;
+mod publications;
 mod resume;
 mod rows;
 mod schema_changes;
