@@ -17,6 +17,7 @@ mod messages;
 mod outage;
 mod policies;
 mod publications;
+mod readers;
 mod resume;
 mod rows;
 mod schema_changes;
