@@ -150,13 +150,23 @@ unsafe fn turn(kept: &mut Instant) -> bool {
         match statement(c"select from realtime.tick()") {
             None => return false,
             Some(0) => (),
-            Some(_) => drop(statement(c"select realtime.ring()")),
+            Some(_) => ring(),
         }
         if kept.elapsed() > HOUSE_INTERVAL {
             *kept = Instant::now();
             statement(c"select realtime.keep_house()");
         }
         true
+    }
+}
+
+unsafe fn ring() {
+    // SAFETY: as in `run`.
+    unsafe {
+        if statement(c"select realtime.ring()") == Some(0) {
+            // The server gives back what was read only when somebody rings: a full queue would stay full for ever.
+            statement(c"select pg_notification_queue_usage()");
+        }
     }
 }
 

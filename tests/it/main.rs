@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod abuse;
+mod abuse_of_server;
 mod columns;
 mod commands;
 mod connecting;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use xtask::build::{self, Profile};
-use xtask::cluster::{Cluster, Options, Stop, Tree};
+use xtask::cluster::{Cluster, ClusterError, Options, Stop, Tree};
 use xtask::postgres::Version;
 
 /// The role that sidecars log in as.
@@ -42,9 +42,17 @@ impl Server {
     ///
     /// When it does not start.
     pub fn start(options: &Options) -> Arc<Self> {
-        let cluster = Cluster::start(tree(), options).unwrap_or_else(|error| panic!("{error}"));
-        let port = cluster.port();
-        let server = Self { cluster: Mutex::new(cluster), port, databases: AtomicU32::new(0), copying: Mutex::new(()) };
+        Self::start_from(tree(), options)
+    }
+
+    /// As [`Server::start`], from a given tree: of another version, or with other scripts of the extension.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn start_from(tree: &Tree, options: &Options) -> Arc<Self> {
+        let cluster = Cluster::start(tree, options).unwrap_or_else(|error| panic!("{error}"));
+        let server = Self::of(cluster);
         server.psql("postgres", &format!("create database {TEMPLATE}"));
         server.psql(TEMPLATE, PREPARE);
         server.psql(
@@ -54,7 +62,22 @@ impl Server {
                  alter database {TEMPLATE} set search_path = \"$user\", public, realtime"
             ),
         );
-        Arc::new(server)
+        server
+    }
+
+    /// A running server as it is, with whatever it has.
+    pub fn of(cluster: Cluster) -> Arc<Self> {
+        let port = cluster.port();
+        Arc::new(Self { cluster: Mutex::new(cluster), port, databases: AtomicU32::new(0), copying: Mutex::new(()) })
+    }
+
+    /// Does something with the server itself.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Cluster) -> Result<T, ClusterError>) -> T {
+        work(&mut self.lock()).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Makes a database from the template and returns its name.
@@ -134,7 +157,7 @@ impl Server {
 
     /// The server's programs, such as `pg_dump`.
     pub fn tree(&self) -> Tree {
-        tree().clone()
+        self.lock().tree().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Cluster> {
@@ -167,9 +190,15 @@ pub fn version() -> Version {
 /// The private Postgres with the extension as the sources have it now.
 fn tree() -> &'static Tree {
     static TREE: OnceLock<Tree> = OnceLock::new();
-    TREE.get_or_init(|| {
-        let version = version();
-        build::extension(version, Profile::Dev).unwrap_or_else(|error| panic!("{error}"));
-        Tree::prepare(version).unwrap_or_else(|error| panic!("{error}"))
-    })
+    TREE.get_or_init(|| tree_of(version()))
+}
+
+/// The private Postgres of a version, with the extension as the sources have it now.
+///
+/// # Panics
+///
+/// When the extension cannot be built, or the version not be had.
+pub fn tree_of(version: Version) -> Tree {
+    build::extension(version, Profile::Dev).unwrap_or_else(|error| panic!("{error}"));
+    Tree::prepare(version).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -109,6 +109,16 @@ pub async fn ring(session: &Session<'_>) -> Result<(), Error> {
     session.query("select realtime.ring()", &[]).await.map(drop)
 }
 
+/// Gives back the room of notifications that everybody has read. The server does so only when somebody rings, which a
+/// full queue does not let anybody do: once full, it would stay so.
+///
+/// # Errors
+///
+/// When there is no answer.
+pub async fn empty_bells(session: &Session<'_>) -> Result<(), Error> {
+    session.query("select pg_notification_queue_usage()", &[]).await.map(drop)
+}
+
 /// Gives whether a worker runs now, starting one when there is room for it.
 ///
 /// # Errors
