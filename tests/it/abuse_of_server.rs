@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use realtime_tests::server::{self, Server};
 use realtime_tests::{Client, Stack, eventually};
 use rustix::process::Signal;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::sleep;
 use xtask::cluster::Options;
 use xtask::postgres::Version;
 
@@ -194,8 +193,10 @@ async fn a_sidecar_that_stands_still_holds_up_nobody() {
     let users = Users::start(&stack).await;
     users.write(100).await;
     stack.sidecar.signal(Signal::STOP);
-    sleep(Duration::from_secs(seconds)).await;
-    users.write(100).await;
+    let stopped = Instant::now();
+    while stopped.elapsed() < Duration::from_secs(seconds) {
+        users.write(100).await;
+    }
     let segment = "select segment from realtime.state";
     let before = stack.text(segment).await;
     stack.exec("update realtime.state set switched_at = '-infinity'").await;
