@@ -13,7 +13,8 @@ run: ## start everything on this machine and print an address; DATABASE_URL=... 
 	@xtask/setup.sh $(if $(DATABASE_URL),sidecar,build)
 	@$(XTASK) run
 
-test: setup ## build, lint and run all tests on private servers
+test: ## build, lint and run all tests on private servers
+	@xtask/setup.sh build versions
 	@$(XTASK) test --pg $(PG)
 
 regress: setup ## the extension's SQL tests alone; PG=18 runs them on another version

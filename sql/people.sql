@@ -4,7 +4,7 @@
 create function realtime.start_worker() returns boolean
   language c volatile as 'MODULE_PATHNAME', 'start_worker';
 comment on function realtime.start_worker() is
-  'Launches this database''s worker when there is none. False: switched off (realtime.worker) or no free slot (max_worker_processes); sidecars then tick themselves.';
+  'Launches this database''s worker when there is none. False: switched off (realtime.worker), no free slot (max_worker_processes), sidecars then tick themselves; or a standby.';
 
 create function realtime._worker_pid() returns int
   language c volatile as 'MODULE_PATHNAME', 'worker_pid';
@@ -34,7 +34,7 @@ declare
   waiting timestamptz;
 begin
   worker_pid := realtime._worker_pid();
-  mode := case when worker_pid is null then 'poll' else 'worker' end;
+  mode := case when pg_is_in_recovery() then 'standby' when worker_pid is null then 'poll' else 'worker' end;
   select t.last_offset into head from realtime.ticks t order by t.id desc limit 1;
   oldest := realtime._floor_offset();
   select min(l.at) into waiting from realtime.log l
@@ -45,7 +45,7 @@ begin
   sidecars := (select count(*) from realtime.sidecars);
 end $$;
 comment on function realtime.status() is
-  'mode worker|poll, the worker''s pid, head (last offset), oldest (pass it as `after` for all that can be had), lag of what has committed and is not yet readable, size.';
+  'mode worker|poll|standby, the worker''s pid, head (last offset), oldest (pass it as `after` for all that can be had), lag of what has committed and is not yet readable, size.';
 
 create function realtime.create_roles() returns setof text
   language plpgsql

@@ -24,7 +24,9 @@ crate::ffi::sql_function!(worker_pid, pg_finfo_worker_pid, pid);
 unsafe fn start(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     // SAFETY: inside a transaction.
     unsafe {
-        let Some(entry) = registry::entry().filter(|_| settings::worker_wanted()) else {
+        // A standby would start it at its promotion, and we would wait until then.
+        let may_run = settings::worker_wanted() && !pg_sys::RecoveryInProgress();
+        let Some(entry) = registry::entry().filter(|_| may_run) else {
             return pg_sys::Datum::from(false);
         };
         pg_sys::Datum::from(entry.pid.load(SeqCst) != 0 || launch(true))

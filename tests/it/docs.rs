@@ -16,13 +16,14 @@ use tokio_postgres::Client;
 use page::{Page, code_words, links, rows};
 use wire::Conversation;
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/protocol.md",
     "docs/sql.md",
+    "docs/lifecycle.md",
     "docs/errors.md",
     "docs/configuration.md",
 ];

@@ -8,62 +8,10 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use xtask::process::{self, ProcessError};
 
-const ADA: &str = "a0a0a0a0-0000-4000-8000-0000000000ad";
-
-/// Everything that people make with the extension: options, channels, settings, and policies that need tables and
-/// functions of their own.
-const MADE_BY_PEOPLE: &str = "
-    create table public.orders (id int primary key, item text, secret text);
-    grant select on public.orders to anon;
-    select realtime.enable_realtime('public.orders'::regclass,
-      '{\"exclude\": [\"secret\"], \"old\": \"key\", \"events\": [\"INSERT\", \"DELETE\"], \"max_bytes\": 65536}');
-    create table public.\"Odd \"\"name\" (id int primary key);
-    grant select on public.\"Odd \"\"name\" to anon;
-    select realtime.enable_realtime('public', 'Odd \"name');
-    create table public.members (room text, person uuid);
-    grant select on public.members to authenticated;
-    insert into public.members values ('1', 'a0a0a0a0-0000-4000-8000-0000000000ad');
-    create function public.is_member(channel text) returns boolean language sql stable
-      as 'select exists (select from public.members where ''room:'' || room = channel and person = auth.uid())';
-    insert into realtime.channels (pattern, description, webhook_urls, enabled) values
-      ('room:%', 'one room', null, true), ('off', null, '{https://example.com/hook}', false);
-    create policy \"enter it's\" on realtime.channels for select to authenticated
-      using (public.is_member(realtime.channel_name()));
-    create policy never on realtime.channels as restrictive for select to authenticated, anon using (pattern <> 'secret');
-    create policy speak on realtime.messages for insert to authenticated with check (public.is_member(channel_name));
-    update realtime.settings set value = '60 days' where name = 'messages_retention';
-    update realtime.settings set value = '40 days' where name = 'log_retention';
-    update realtime.settings set value = '1 GB' where name = 'log_max_size';
-    -- A dump has rows as they lie: here the shorter retention comes before the longer one that it needs.
-    cluster realtime.settings using settings_pkey;
-";
-
-/// What a dump must carry, as text.
-const KEPT: [&str; 6] = [
-    "select string_agg(c::text, e'\\n' order by pattern) from realtime.channels c",
-    "select string_agg(s::text, e'\\n' order by name) from realtime.settings s",
-    "select string_agg(p::text, e'\\n' order by tablename, policyname) from pg_policies p where schemaname = 'realtime'",
-    "select string_agg(p::text, e'\\n' order by table_name, name) from realtime.saved_policies p",
-    "select string_agg(pg_get_triggerdef(oid) || ' ' || tgenabled::text || ' ' || (select string_agg(deptype::text, '' order by deptype) from pg_depend d
-        where d.classid = 'pg_trigger'::regclass and d.objid = t.oid), e'\\n' order by tgrelid::regclass::text, tgname)
-       from pg_trigger t where tgfoid = 'realtime.notify_table_change()'::regprocedure and not tgisinternal",
-    "select string_agg(format('%s %s', p.oid::regprocedure, p.proacl), e'\\n' order by p.oid::regprocedure::text)
-       from pg_proc p where p.pronamespace = 'realtime'::regnamespace",
-];
-
-/// What a database has of what a dump must carry.
-async fn kept(database: &Database) -> Vec<String> {
-    // Names are written out where the search path does not have their schema.
-    database.exec("set search_path = pg_catalog").await;
-    let mut kept = Vec::new();
-    for query in KEPT {
-        kept.push(database.text(query).await);
-    }
-    kept
-}
+use crate::people::{ADA, FAMILIES, MADE_BY_PEOPLE, assert_same, kept};
 
 /// A program of the server's own version, told which database.
-pub(crate) fn program(server: &Server, name: &str, database: &str) -> Command {
+fn program(server: &Server, name: &str, database: &str) -> Command {
     let mut command = server.tree().program(name);
     command.args(["--host", "127.0.0.1", "--username", "postgres", "--dbname", database]);
     command.arg("--port").arg(server.port().to_string());
@@ -72,7 +20,7 @@ pub(crate) fn program(server: &Server, name: &str, database: &str) -> Command {
 
 /// How a dump travels.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Form {
+enum Form {
     /// As SQL, restored in one transaction.
     Plain,
     /// As an archive, restored by several sessions at once.
@@ -80,7 +28,7 @@ pub(crate) enum Form {
 }
 
 /// Dumps one database and restores it into a new one, on the same server or another. A statement that fails fails it.
-pub(crate) async fn copy(from: &Database, to: &Arc<Server>, form: Form) -> Database {
+async fn copy(from: &Database, to: &Arc<Server>, form: Form) -> Database {
     let target = Database::create_empty(Arc::clone(to)).await;
     let dump = program(from.server(), "pg_dump", from.name());
     let name = target.name().to_owned();
@@ -109,7 +57,7 @@ fn copy_parallel(mut dump: Command, mut restore: Command) -> Result<(), ProcessE
 }
 
 /// A server with the roles that a dump needs: roles are not in it.
-pub(crate) async fn another_server() -> Arc<Server> {
+async fn another_server() -> Arc<Server> {
     spawn_blocking(Server::own).await.unwrap()
 }
 
@@ -128,7 +76,7 @@ async fn old_stack() -> (Stack, i64) {
 
 async fn assert_restored(old: &Stack, offset: i64, target: &Arc<Server>, form: Form) {
     let database = copy(old, target, form).await;
-    assert_eq!(kept(&database).await, kept(old).await);
+    assert_same(&kept(&database).await, &kept(old).await);
     assert_eq!(database.text("select count(*) from realtime.log").await, "0", "what the dump wrote made no events");
     assert_eq!(database.text("select count(*) from realtime.messages").await, "0");
     assert_eq!(database.text("select size_max from realtime.state").await, (1 << 30).to_string());
@@ -158,37 +106,13 @@ async fn a_dump_restores_what_people_made_into_the_same_cluster_and_another() {
     assert_restored(&old, offset, &another_server().await, Form::Parallel).await;
 }
 
-/// Partitioned tables in every state that ATTACH, DETACH and DROP leave behind, a table with a child, and a table whose
-/// trigger fires for replicated rows too.
-const FAMILIES: &str = "
-    create table public.logs (id int, day int, note text, primary key (id, day)) partition by range (day);
-    create table public.logs_1 partition of public.logs for values from (0) to (10);
-    create table public.logs_2 partition of public.logs for values from (10) to (20) partition by list (day);
-    create table public.logs_2_a partition of public.logs_2 default;
-    create table public.logs_3 partition of public.logs for values from (20) to (30);
-    grant select on public.logs to anon;
-    select realtime.enable_realtime('public', 'logs');
-    create table public.attached (note text, day int not null, id int not null);
-    alter table public.logs attach partition public.attached for values from (30) to (40);
-    alter table public.logs detach partition public.logs_1;
-    drop table public.logs_3;
-    create table public.parent (id int primary key);
-    create table public.child (extra text) inherits (public.parent);
-    grant select on public.parent to anon;
-    select realtime.enable_realtime('public', 'parent');
-    create table public.copied (id int primary key);
-    grant select on public.copied to anon;
-    select realtime.enable_realtime('public', 'copied');
-    alter table public.copied enable always trigger copied_notify_change;
-";
-
 #[tokio::test]
 async fn partitions_children_and_triggers_that_always_fire_come_through_a_dump() {
     let old = Stack::with(FAMILIES).await;
     old.exec("insert into public.logs values (1, 11, 'old'), (2, 31, 'old')").await;
     for form in [Form::Plain, Form::Parallel] {
         let database = copy(&old, old.server(), form).await;
-        assert_eq!(kept(&database).await, kept(&old).await);
+        assert_same(&kept(&database).await, &kept(&old).await);
         let new = Stack::builder().start_on(database).await;
         let mut client = new.native().await;
         for channel in ["table:logs", "table:parent", "table:copied"] {

@@ -2,3 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod dump;
+mod major;
+mod people;
+mod standby;

@@ -31,6 +31,11 @@ impl Database {
         Self { server, name, client: Mutex::new(None) }
     }
 
+    /// A database that a server has already. It goes with this value all the same.
+    pub fn of(server: Arc<Server>, name: &str) -> Self {
+        Self { server, name: name.to_owned(), client: Mutex::new(None) }
+    }
+
     /// The server that it is on.
     pub fn server(&self) -> &Arc<Server> {
         &self.server

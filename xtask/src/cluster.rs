@@ -22,6 +22,7 @@ mod options;
 mod place;
 mod port;
 mod server;
+mod successor;
 mod template;
 mod tree;
 
@@ -85,6 +86,15 @@ pub enum ClusterError {
         seconds: u64,
         /// The server's log.
         log: PathBuf,
+    },
+    /// pg_upgrade did not go through; what it logged says why.
+    #[error("pg_upgrade failed; the ends of its logs:\n{logs}")]
+    NotUpgraded {
+        /// The last lines of each of its logs.
+        logs: String,
+        /// How it ended.
+        #[source]
+        source: ProcessError,
     },
     /// A server was told to start that runs, or to stop that does not.
     #[error("postgres is {0}")]

@@ -63,20 +63,30 @@ impl Cluster {
     }
 
     fn start_once(tree: &Tree, options: &Options) -> Result<Self, ClusterError> {
+        let cluster = Self::start_with(tree, options, |cluster| template::copy_to(tree, &cluster.data))?;
+        cluster.set_password(options)?;
+        Ok(cluster)
+    }
+
+    /// Starts a server; `make_data` makes its data folder when there is none.
+    pub(super) fn start_with(
+        tree: &Tree,
+        options: &Options,
+        make_data: impl FnOnce(&Self) -> Result<(), ClusterError>,
+    ) -> Result<Self, ClusterError> {
         let folder = folder(tree, &options.storage)?;
         let data = folder.join("data");
-        if !data.join("PG_VERSION").exists() {
-            template::copy_to(tree, &data)?;
-        }
         let port = options.port.or_else(port::free).ok_or(ClusterError::NoPort)?;
         let sockets = socket_folder(tree, &folder)?;
         let guard = start_guard(tree, &options.storage, &folder, &sockets)?;
         let (storage, environment) = (options.storage.clone(), options.environment.clone());
         let tree = tree.clone();
         let mut cluster = Self { tree, folder, data, sockets, port, storage, environment, server: None, guard };
+        if !cluster.data.join("PG_VERSION").exists() {
+            make_data(&cluster)?;
+        }
         cluster.configure(options)?;
         cluster.start_again()?;
-        cluster.set_password(options)?;
         Ok(cluster)
     }
 
@@ -132,12 +142,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// The server writes its state into the eighth line of its pid file; the file of a predecessor does not count.
+    /// The server writes its state into the eighth line of its pid file; the file of a predecessor does not count. A standby
+    /// that can be read is as ready as it will be.
     fn is_ready(&self) -> bool {
         let text = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
         let mut lines = text.lines();
         let ours = lines.next().and_then(|line| line.trim().parse().ok()) == self.pid();
-        ours && lines.nth(6).is_some_and(|state| state.trim() == "ready")
+        ours && lines.nth(6).is_some_and(|state| ["ready", "standby"].contains(&state.trim()))
     }
 
     fn not_started(&self, reason: &str) -> ClusterError {

@@ -43,6 +43,12 @@ fn minor_version(tree: &Tree) -> Result<String, ClusterError> {
 fn initialise(tree: &Tree, template: &Path) -> Result<(), ClusterError> {
     let staging = template.with_extension("part");
     remove(tree, &staging)?;
+    make(tree, &staging, &[])?;
+    fs::rename(&staging, template).map_err(access(template))
+}
+
+/// Makes a data folder by `initdb`, with more options when there are any.
+pub(super) fn make(tree: &Tree, data: &Path, options: &[&str]) -> Result<(), ClusterError> {
     let mut initdb = tree.account.command(tree.bin.join("initdb"));
     initdb.args([
         "--no-sync",
@@ -52,12 +58,11 @@ fn initialise(tree: &Tree, template: &Path) -> Result<(), ClusterError> {
         "--locale=C.UTF-8",
         "--pgdata",
     ]);
-    process::capture(initdb.arg(&staging))?;
-    let settings = staging.join("postgresql.conf");
+    process::capture(initdb.arg(data).args(options))?;
+    let settings = data.join("postgresql.conf");
     let mut text = fs::read_to_string(&settings).map_err(access(&settings))?;
     text.push_str(&format!("\ninclude_if_exists = '{CONFIGURATION}'\n"));
-    fs::write(&settings, text).map_err(access(&settings))?;
-    fs::rename(&staging, template).map_err(access(template))
+    fs::write(&settings, text).map_err(access(&settings))
 }
 
 /// Removes a folder of the servers' account, when it is there.
