@@ -20,6 +20,17 @@ create function realtime._incarnation() returns text
   language c volatile as 'MODULE_PATHNAME', 'incarnation_identity';
 comment on function realtime._incarnation() is 'Which life of the server this is: timeline and start.';
 
+-- Where a new life begins: behind all that the last one may have given after what we know of it (a lost tail has fewer
+-- than 2^30 events), and at another place than any other life that went on from the same tick. There may be one: a server
+-- that restarted before its standby took its place, a disk that was put back twice. The clock tells them apart.
+create function realtime._jump(last_offset bigint, at timestamptz) returns bigint
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  select greatest(last_offset + (1::bigint << 30) + greatest(now.us - (extract(epoch from at) * 1000000)::bigint, 0), now.us)
+    from (select (extract(epoch from clock_timestamp()) * 1000000)::bigint as us) now
+$$;
+
 create function realtime._tick(export boolean, out tick_id bigint, out first_offset bigint, out last_offset bigint, out events bigint, out exported text)
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
@@ -55,7 +66,7 @@ begin
   end if;
   if previous.history <> me.history or pg_snapshot_xmax(previous.snapshot) > pg_snapshot_xmax(pg_current_snapshot()) then
     -- Another cluster's or database's transaction ids: nothing in this log can be compared with ours.
-    next_offset := greatest(previous.last_offset + (1::bigint << 30), fresh);
+    next_offset := realtime._jump(previous.last_offset, previous.at);
     perform realtime._forget(previous.id, next_offset - 1);
     perform realtime._mark(previous.id + 1, me.history, me.incarnation, pg_current_snapshot(), next_offset);
     select previous.id + 1, next_offset, next_offset, 0 into tick_id, first_offset, last_offset, events;
@@ -66,7 +77,7 @@ begin
   old_xmax := pg_snapshot_xmax(old_snapshot);
   -- A new life of the server may have lost the end of the last one: the hole marks a lost tail as lost.
   next_offset := case when previous.incarnation = me.incarnation then previous.last_offset + 1
-                      else greatest(previous.last_offset + (1::bigint << 30), fresh) end;
+                      else realtime._jump(previous.last_offset, previous.at) end;
 
   -- Snapshot, visibility, count and order in ONE statement: the counts are those of the snapshot that is stored.
   with
