@@ -15,7 +15,6 @@ mod event;
 mod fault;
 mod memory;
 mod plan;
-mod random;
 mod reader;
 mod recompute;
 mod run;
@@ -27,6 +26,7 @@ mod verdict;
 mod writer;
 
 use plan::{Campaign, Plan};
+use realtime_tests::random;
 
 #[test]
 fn under_faults_every_event_arrives_exactly_once() {

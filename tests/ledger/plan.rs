@@ -2,7 +2,9 @@
 
 use std::env;
 use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use realtime_tests::random::seed_of_now;
 
 use crate::fault::{Fault, Tally};
 
@@ -139,9 +141,4 @@ fn each(faults: &[Fault], count: u64) -> Tally {
 
 fn number<T: FromStr>(variable: &str) -> Option<T> {
     env::var(variable).ok()?.parse().ok()
-}
-
-fn seed_of_now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::from(now.subsec_nanos()) ^ now.as_secs()
 }

@@ -24,6 +24,7 @@
 //! * [`http`]: one HTTP request.
 //! * [`wait`]: waiting for a condition, never for a time.
 //! * [`port`]: free ports.
+//! * [`random`]: random numbers that a printed seed brings back.
 //!
 //! A step that fails panics: it is a failed test. Everything that was started ends when its value is dropped, and when
 //! the test process ends in any other way.
@@ -37,6 +38,7 @@ pub mod http;
 pub mod plain;
 pub mod port;
 pub mod proxy;
+pub mod random;
 pub mod schema;
 pub mod server;
 pub mod sidecar;
