@@ -327,7 +327,8 @@ impl<'a> Case<'a> {
             return true;
         }
         let (table, id) = (self.table.sql(channel), self.versions[version].id);
-        let is_undefined = self.current.contains(&version)
+        let is_undefined = !self.judge.is_sabotaged()
+            && self.current.contains(&version)
             && self.oracle.may_say(verdict, &table, id, &self.identities[identity]).await;
         if is_undefined {
             self.undefined.insert(place, verdict);

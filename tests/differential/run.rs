@@ -55,7 +55,7 @@ async fn work(plan: Plan, mut random: Random, compared: Arc<AtomicU64>) -> Count
             }
             compared.fetch_add(case.cells, Ordering::Relaxed);
             count += case;
-            if plan.case.is_some() {
+            if plan.case.is_some() || plan.sabotage.is_some() && count.cells >= plan.cells {
                 return count;
             }
         }
