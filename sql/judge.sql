@@ -10,47 +10,67 @@ comment on function realtime.know_identity(int, text, text) is 'Tells this sessi
 
 create function realtime.forget_identity(id int) returns void
   language c strict as 'MODULE_PATHNAME', 'forget_identity';
-comment on function realtime.forget_identity(int) is 'Takes away what know_identity() said of a number in this session.';
+comment on function realtime.forget_identity(int) is 'Takes away what know_identity() said of a number in this session, and its seats.';
 
-create function realtime._judge(relation oid, layouts bigint[], flags int2[], olds bytea[], news bytea[], identities int[]) returns text[]
-  language c strict as 'MODULE_PATHNAME', 'judge_images';
+create function realtime.seat(relation oid, ids int[]) returns void
+  language c strict as 'MODULE_PATHNAME', 'seat_identities';
+comment on function realtime.seat(oid, int[]) is 'From now on this session''s realtime.judge() judges these identities for this table without being told.';
 
-create function realtime.judge(relation oid, after bigint, until bigint, identities int[], out offsets bigint[], out verdicts text[])
-  language plpgsql security definer
-  set search_path = pg_catalog, pg_temp
+create function realtime.unseat(relation oid, ids int[]) returns void
+  language c strict as 'MODULE_PATHNAME', 'unseat_identities';
+comment on function realtime.unseat(oid, int[]) is 'Takes back seat().';
+
+create function realtime._judge(relation oid, layouts bigint[], flags int2[], olds bytea[], news bytea[], identities int[],
+                                out seen_by int[], out verdicts text[])
+  language c as 'MODULE_PATHNAME', 'judge_images';
+
+-- Whether a layout is of this table or of one of its partitions. Remembered by the backend: layouts never change.
+create function realtime._is_layout_of(layout bigint, relation oid) returns boolean
+  language c strict stable as 'MODULE_PATHNAME', 'is_layout_of';
+
+-- The row events of a table in (after, until], with their images as they lie in the log. Events of others are passed over
+-- without looking at their images.
+create function realtime._row_events(relation oid, after bigint, until bigint,
+                                     out offsets bigint[], out layouts bigint[], out flags int2[], out olds bytea[], out news bytea[])
+  language plpgsql
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
   set enable_memoize = off set enable_material = off set plan_cache_mode = force_generic_plan set jit = off
 as $$
 #variable_conflict use_column
 declare
-  t record; r record; wanted boolean; last_layout bigint := 0; position_at bigint; chunk bigint;
-  layouts bigint[] := '{}'; flags int2[] := '{}'; olds bytea[] := '{}'; news bytea[] := '{}';
+  from_tick constant bigint := coalesce((select t.first_offset from realtime.ticks t where t.first_offset <= after + 1 order by t.first_offset desc limit 1), 0);
 begin
-  offsets := '{}';
-  for t in select x.first_offset, x.xids, x.seqs, x.counts from realtime.ticks x
-            where x.first_offset >= coalesce((select y.first_offset from realtime.ticks y where y.first_offset <= after + 1 order by y.first_offset desc limit 1), 0)
-              and x.first_offset <= until and x.last_offset > after
-            order by x.first_offset loop
-    chunk := null;
-    for r in select * from realtime._rows_of_tick(t.first_offset, t.xids, t.seqs, t.counts, after) loop
-      if chunk is distinct from r.chunk then
-        position_at := r.first; chunk := r.chunk;
-      end if;
-      position_at := position_at + 1;
-      continue when position_at - 1 <= after;
-      exit when position_at - 1 > until;
-      continue when r.operation not in ('I', 'U', 'D');
-      if r.layout <> last_layout then
-        select relation = any (l.relations) into wanted from realtime.layouts l where l.id = r.layout limit 1;
-        last_layout := r.layout;
-      end if;
-      continue when not wanted;
-      offsets := offsets || (position_at - 1);
-      layouts := layouts || r.layout; flags := flags || r.flags; olds := olds || r.old; news := news || r.new;
-    end loop;
-  end loop;
-  verdicts := case when offsets = '{}' then array_fill(''::text, array[cardinality(identities)])
-                   else realtime._judge(relation, layouts, flags, olds, news, identities) end;
+  select array_agg(e.at), array_agg(e.layout), array_agg(e.flags), array_agg(e.old), array_agg(e.new)
+    into offsets, layouts, flags, olds, news
+    from (select c.first + l.place - 1 as at, l.layout, l.flags, l.old, l.new
+            from (select t.first_offset, t.xids, t.seqs, t.counts from realtime.ticks t
+                   where t.first_offset between from_tick and until and t.last_offset > after) t
+           cross join lateral (
+                select u.xid, u.seq, u.n, t.first_offset + sum(u.n) over (order by u.chunk) - u.n as first
+                  from unnest(t.xids, t.seqs, t.counts) with ordinality u(xid, seq, n, chunk)) c
+           cross join lateral (
+                select x.layout, x.flags, x.op, x.old, x.new, row_number() over (order by x.seq) as place
+                  from realtime.log x where x.xid = c.xid and x.seq >= c.seq order by x.seq limit c.n) l
+           where c.first + c.n > after + 1 and c.first <= until
+             and c.first + l.place - 1 > after and c.first + l.place - 1 <= until
+             and l.op in ('I', 'U', 'D') and realtime._is_layout_of(l.layout, relation)
+           order by 1) e;
+end $$;
+
+create function realtime.judge(relation oid, after bigint, until bigint, identities int[] default null,
+                               out offsets bigint[], out seen_by int[], out verdicts text[])
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  e record; j record;
+begin
+  e := realtime._row_events(relation, after, until);
+  offsets := coalesce(e.offsets, '{}'); seen_by := '{}'; verdicts := '{}';
+  if offsets <> '{}' then
+    j := realtime._judge(relation, e.layouts, e.flags, e.olds, e.news, identities);
+    seen_by := j.seen_by; verdicts := j.verdicts;
+  end if;
 end $$;
 comment on function realtime.judge(oid, bigint, bigint, int[]) is
-  'Verdicts on the row events of a table in (after, until]. For each identity a text with two characters an event, old and new image: 1 visible, 0 not, e no verdict, - no image.';
+  'Verdicts on the row events of a table in (after, until], of the given or else of all seated identities. Only who sees something, or on whom there is no verdict, is in seen_by; their verdicts are two characters an event, old and new image: 1 visible, 0 not, e no verdict, - no image.';

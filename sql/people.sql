@@ -112,7 +112,8 @@ begin
   execute format('grant execute on function realtime.tick(), realtime.ring(), realtime.rotate(), realtime.mark_lost(), realtime.keep_house(),
     realtime.read(bigint, int, int, oid, text), realtime.status(), realtime.may_subscribe(text, text, text, text, text),
     realtime.publish_as(text, text, text, text, text, uuid), realtime.begin_snapshot(), realtime.snapshot(text, text, oid),
-    realtime.know_identity(int, text, text), realtime.forget_identity(int), realtime.judge(oid, bigint, bigint, int[]) to %s', sidecar);
+    realtime.know_identity(int, text, text), realtime.forget_identity(int), realtime.seat(oid, int[]), realtime.unseat(oid, int[]),
+    realtime.judge(oid, bigint, bigint, int[]) to %s', sidecar);
   return next format('%s: may read the log and ask on behalf of clients', sidecar);
   foreach role_name in array array['anon', 'authenticated', 'service_role'] loop
     if exists (select from pg_roles where rolname = role_name) then

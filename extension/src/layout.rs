@@ -8,9 +8,13 @@ use crate::schema::{self, Schema};
 use crate::{ffi, write};
 use pgrx::prelude::*;
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+crate::ffi::sql_function!(is_layout_of, pg_finfo_is_layout_of, is_of);
 
 thread_local! {
+    /// The relations of layouts that were asked for. A layout says the same for ever.
+    static RELATIONS: RefCell<HashMap<i64, Vec<u32>>> = RefCell::new(HashMap::new());
     /// Layouts that were seen stored and committed, as of a generation of the catalog.
     static SETTLED: RefCell<(u64, HashSet<i64>)> = RefCell::new((0, HashSet::new()));
 }
@@ -205,6 +209,23 @@ impl Layout {
                 Self { id, relations: relations(&list(2, array::OID)), key: texts(5), columns: columns.collect() }
             })
         }
+    }
+}
+
+/// `_is_layout_of(layout, relation)`: whether it is the table's, or one of its partitions'.
+unsafe fn is_of(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: declared STRICT with (bigint, oid).
+    unsafe {
+        let argument = |n| pgrx::fcinfo::pg_getarg_datum_raw(call, n).value();
+        let (id, relation) = (argument(0) as i64, argument(1) as u32);
+        let known = RELATIONS.with_borrow(|known| known.get(&id).map(|relations| relations.contains(&relation)));
+        pg_sys::Datum::from(known.unwrap_or_else(|| {
+            let Some(layout) = Schema::current().and_then(|schema| Layout::load(&schema, id)) else { return false };
+            let relations: Vec<u32> = layout.relations.iter().map(|r| r.0.to_u32()).collect();
+            let is_one = relations.contains(&relation);
+            RELATIONS.with_borrow_mut(|known| known.insert(id, relations));
+            is_one
+        }))
     }
 }
 

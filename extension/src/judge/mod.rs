@@ -3,6 +3,8 @@
 //! Policies are never parsed or evaluated by us. The real statement is planned as the role, and only its scan node is
 //! ours ([`scan`]). Identities (role and claims) are told once per backend and named by number from then on.
 
+mod activity;
+mod identities;
 mod images;
 mod scan;
 mod shareable;
@@ -10,6 +12,8 @@ mod shareable;
 use crate::identity::{self, Caller};
 use crate::schema::{self, Schema};
 use crate::{array, caught};
+use activity::Activity;
+use identities::Identity;
 use images::{Images, Stored};
 use pgrx::prelude::*;
 use scan::Over;
@@ -18,15 +22,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
-crate::ffi::sql_function!(know_identity, pg_finfo_know_identity, know);
-crate::ffi::sql_function!(forget_identity, pg_finfo_forget_identity, forget);
 crate::ffi::sql_function!(judge_images, pg_finfo_judge_images, judge);
-
-/// Role and claims of subscribers.
-struct Identity {
-    role: CString,
-    claims: CString,
-}
 
 /// A plan is for one table and role, and for images that lack these attributes.
 type PlanKey = (u32, CString, Vec<i32>);
@@ -35,52 +31,62 @@ type Plans = HashMap<PlanKey, pg_sys::SPIPlanPtr>;
 thread_local! {
     /// A judgement is running. A policy's function that asks for another one would free the plan being run.
     static JUDGING: Cell<bool> = const { Cell::new(false) };
-    static IDENTITIES: RefCell<HashMap<i32, Rc<Identity>>> = RefCell::new(HashMap::new());
     static PLANS: RefCell<(u64, Plans)> = RefCell::new((0, HashMap::new()));
 }
 
-/// `know_identity(id, role, claims)`.
-unsafe fn know(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: declared STRICT with (int, text, text).
+/// `_judge(relation, layouts, flags, olds, news, identities)`: who sees anything, and their verdicts.
+unsafe fn judge(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    let _judging = Judging::begin();
+    // SAFETY: as declared in sql/judge.sql, only the identities may be NULL; the relation is closed again, its lock kept.
     unsafe {
-        let id = pgrx::fcinfo::pg_getarg_datum_raw(call, 0).value() as i32;
-        let identity = Identity { role: identity::text_argument(call, 1), claims: identity::text_argument(call, 2) };
-        IDENTITIES.with_borrow_mut(|known| known.insert(id, Rc::new(identity)));
-        pg_sys::Datum::from(0)
+        let argument = |n| pgrx::fcinfo::pg_getarg_datum_raw(call, n);
+        let relation = pg_sys::Oid::from(argument(0).value() as u32);
+        let identities = match pgrx::fcinfo::pg_getarg_datum(call, 5) {
+            Some(ids) => identities::named(&identities::ids(ids)),
+            None => identities::seated(relation),
+        };
+        let Some(schema) = Schema::current() else { error!("extension realtime is not there") };
+        scan::install();
+        let relation = pg_sys::table_open(relation, pg_sys::AccessShareLock as i32);
+        let stored = stored(argument(1), argument(2), argument(3), argument(4));
+        let mut images = Images::new(relation, &schema, &stored);
+        pg_sys::SPI_connect();
+        let seen = Court::of(relation).judge(&mut images, &identities);
+        pg_sys::SPI_finish();
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        answer(call, &seen)
     }
 }
 
-/// `forget_identity(id)`.
-unsafe fn forget(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: declared STRICT with (int).
-    let id = unsafe { pgrx::fcinfo::pg_getarg_datum_raw(call, 0).value() as i32 };
-    IDENTITIES.with_borrow_mut(|known| known.remove(&id));
-    pg_sys::Datum::from(0)
+/// An identity that sees something, or on which there is no verdict; with all its verdicts.
+struct Seen {
+    id: i32,
+    verdicts: Vec<u8>,
 }
 
-/// `_judge(relation, layouts, flags, olds, news, identities)`: a text of two characters an event for each identity.
-unsafe fn judge(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    let _judging = Judging::begin();
-    // SAFETY: declared STRICT in sql/judge.sql; the relation is closed again, its lock kept.
+/// The row of two arrays that `_judge` returns.
+unsafe fn answer(call: pg_sys::FunctionCallInfo, seen: &[Seen]) -> pg_sys::Datum {
+    // SAFETY: declared with these two columns.
     unsafe {
-        let argument = |n| pgrx::fcinfo::pg_getarg_datum_raw(call, n);
-        let ids: Vec<i32> = array::elements(array::INT4, argument(5)).iter().map(|d| d.value() as i32).collect();
-        let identities = known(&ids);
-        let schema = Schema::current();
-        let Some(schema) = schema else { error!("extension realtime is not there") };
-        scan::install();
-        let relation =
-            pg_sys::table_open(pg_sys::Oid::from(argument(0).value() as u32), pg_sys::AccessShareLock as i32);
-        let stored = stored(argument(1), argument(2), argument(3), argument(4));
-        let mut images = Images::new(relation, &schema, &stored);
-        let statement = statement(relation);
-        pg_sys::SPI_connect();
-        let verdicts =
-            Court { relation: (*relation).rd_id, statement, caller: Caller::current() }.judge(&mut images, &identities);
-        pg_sys::SPI_finish();
-        pg_sys::table_close(relation, pg_sys::NoLock as i32);
-        let mut texts: Vec<pg_sys::Datum> = verdicts.iter().map(|v| array::text(v)).collect();
-        array::build(array::TEXT, &mut texts)
+        let mut descriptor = std::ptr::null_mut();
+        pg_sys::get_call_result_type(call, std::ptr::null_mut(), &mut descriptor);
+        let descriptor = pg_sys::BlessTupleDesc(descriptor);
+        let mut ids: Vec<pg_sys::Datum> = seen.iter().map(|s| pg_sys::Datum::from(s.id)).collect();
+        let mut verdicts: Vec<pg_sys::Datum> = seen.iter().map(|s| array::text(&s.verdicts)).collect();
+        let mut values = [array::build(array::INT4, &mut ids), array::build(array::TEXT, &mut verdicts)];
+        let tuple = pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), [false; 2].as_mut_ptr());
+        pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+    }
+}
+
+/// A policy's function must not change who is judged while judgement is being passed.
+fn refuse_while_judging() {
+    if JUDGING.get() {
+        ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "a policy must not call realtime.judge() or tell it identities"
+        );
     }
 }
 
@@ -89,13 +95,8 @@ struct Judging;
 
 impl Judging {
     fn begin() -> Self {
-        if JUDGING.replace(true) {
-            ereport!(
-                ERROR,
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "a policy must not call realtime.judge()"
-            );
-        }
+        refuse_while_judging();
+        JUDGING.set(true);
         Self
     }
 }
@@ -104,18 +105,6 @@ impl Drop for Judging {
     fn drop(&mut self) {
         JUDGING.set(false);
     }
-}
-
-fn known(ids: &[i32]) -> Vec<Rc<Identity>> {
-    let find = |id: &i32| IDENTITIES.with_borrow(|known| known.get(id).cloned());
-    if let Some(id) = ids.iter().find(|id| find(id).is_none()) {
-        ereport!(
-            ERROR,
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("this session does not know identity {id}; call realtime.know_identity() first")
-        );
-    }
-    ids.iter().filter_map(find).collect()
 }
 
 /// The images of the log's rows: old and new of each event, in turn.
@@ -160,29 +149,51 @@ struct Court {
     relation: pg_sys::Oid,
     statement: CString,
     caller: Caller,
+    activity: Activity,
 }
 
 impl Court {
-    /// Verdicts of each identity, in their order.
-    ///
-    /// All at once first; when anything fails, each identity by itself, and where that fails, each row by itself: one
-    /// subscriber's failing policy denies that subscriber alone, and only the rows it fails on.
-    unsafe fn judge(&self, images: &mut Images, identities: &[Rc<Identity>]) -> Vec<Vec<u8>> {
-        // SAFETY: SPI is connected; every run is in a subtransaction that is rolled back.
+    unsafe fn of(relation: pg_sys::Relation) -> Self {
+        // SAFETY: the relation is open.
         unsafe {
-            let together = self.apart(|| identities.iter().map(|i| self.hits(images, i)).collect::<Vec<_>>());
-            if let Some(hits) = together {
-                return hits.iter().map(|hits| images.verdicts(|n| verdict(hits[n]))).collect();
-            }
-            identities.iter().map(|identity| self.alone(images, identity)).collect()
+            let (oid, statement) = ((*relation).rd_id, statement(relation));
+            Self { relation: oid, statement, caller: Caller::current(), activity: Activity::begin() }
         }
     }
 
-    unsafe fn alone(&self, images: &mut Images, identity: &Identity) -> Vec<u8> {
+    /// The verdicts of those identities who see anything.
+    ///
+    /// Many in one subtransaction; where one fails, that one is judged by itself, and where that fails, each row by
+    /// itself: one subscriber's failing policy denies that subscriber alone, and only the rows it fails on.
+    unsafe fn judge(&self, images: &mut Images, identities: &[Rc<Identity>]) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        let mut rest = identities;
+        while !rest.is_empty() {
+            let mut done = 0;
+            // SAFETY: SPI is connected; every run is in a subtransaction that is rolled back.
+            unsafe {
+                let finished = self.apart(|| {
+                    for identity in rest {
+                        let hits = self.hits(images, identity);
+                        seen.extend(Self::seen(images, identity, |n| verdict(hits[n])));
+                        done += 1;
+                    }
+                });
+                rest = &rest[done..];
+                if let (None, Some((failed, others))) = (finished, rest.split_first()) {
+                    seen.extend(self.alone(images, failed));
+                    rest = others;
+                }
+            }
+        }
+        seen
+    }
+
+    unsafe fn alone(&self, images: &mut Images, identity: &Identity) -> Option<Seen> {
         // SAFETY: as above.
         unsafe {
             if let Some(hits) = self.apart(|| self.hits(images, identity)) {
-                return images.verdicts(|n| verdict(hits[n]));
+                return Self::seen(images, identity, |n| verdict(hits[n]));
             }
             let each: Vec<u8> = (0..images.len())
                 .map(|n| {
@@ -190,8 +201,14 @@ impl Court {
                     self.apart(|| self.hits(&one, identity)).map_or(b'e', |hits| verdict(hits[0]))
                 })
                 .collect();
-            images.verdicts(|n| each[n])
+            Self::seen(images, identity, |n| each[n])
         }
+    }
+
+    /// Nothing for those who see nothing: most see nothing of most events.
+    fn seen(images: &Images, identity: &Identity, of: impl Fn(usize) -> u8) -> Option<Seen> {
+        let verdicts = images.verdicts(of);
+        verdicts.iter().any(|v| matches!(v, b'1' | b'e')).then_some(Seen { id: identity.id, verdicts })
     }
 
     /// Runs in a subtransaction that is rolled back; `None` when it failed.
@@ -214,6 +231,7 @@ impl Court {
         // SAFETY: the settings of this identity end with the nest level.
         unsafe {
             let nest = pg_sys::NewGUCNestLevel();
+            self.activity.judging(identity.id);
             identity::assume(&self.caller, &identity.role, &identity.claims, c"");
             let key = (self.relation.to_u32(), identity.role.clone(), images.hidden());
             let hits = run(self.plan(&key), images);

@@ -31,10 +31,20 @@ do $$ begin
 end $$;
 grant select on doc to service_role;
 create view verdicts as
-  select i.id, v.offsets[e.n] - f.head as event, substr(v.verdicts[i.n], 2 * e.n::int - 1, 2) as old_new
-    from from_here f, unnest(array[1, 2, 3, 4, 5, 6]) with ordinality i(id, n),
+  select i.id, v.offsets[e.n] - f.head as event,
+         coalesce(substr(v.verdicts[array_position(v.seen_by, i.id)], 2 * e.n::int - 1, 2), '..') as old_new
+    from from_here f, unnest(array[1, 2, 3, 4, 5, 6]) i(id),
          realtime.judge('doc'::regclass, f.head, f.head + 1000, array[1, 2, 3, 4, 5, 6]) v, generate_subscripts(v.offsets, 1) e(n);
 select event, string_agg(old_new, ' ' order by id) as ada_grace_eve_anon_service_bad from verdicts group by event order by event;
+-- Who is seated is judged without being named; who sees nothing is not in the answer.
+select realtime.seat('doc'::regclass, array[2, 3, 5]);
+select realtime.seat('doc'::regclass, array[99]);
+select realtime.unseat('doc'::regclass, array[5, 99]);
+select seen_by, verdicts, cardinality(offsets) as events from from_here f, realtime.judge('doc'::regclass, f.head, f.head + 1000);
+select seen_by, cardinality(offsets) as events from from_here f, realtime.judge('doc'::regclass, f.head + 3, f.head + 6, array[3]);
+select offsets, seen_by from from_here f, realtime.judge('member'::regclass, f.head, f.head + 1000);
+select realtime.know_identity(7, 'service_role', '{}'), realtime.seat('doc'::regclass, array[7]), realtime.forget_identity(7);
+select seen_by from from_here f, realtime.judge('doc'::regclass, f.head, f.head + 1000);
 -- A table of the past is judged by the policies of today; other tables as they are now.
 insert into member values (2, 'ada');
 select event, string_agg(old_new, ' ' order by id) from verdicts where id <= 3 and event in (4, 8) group by event order by event;
@@ -97,6 +107,16 @@ create function judge_again(id int) returns bool language plpgsql security defin
 begin perform realtime.judge('doc'::regclass, (select head from from_here), (select head + 1000 from from_here), array[2]); return true; end $$;
 alter policy own on doc using (judge_again(id));
 select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 2 group by id order by id;
+alter policy own on doc using (held_by = (select auth.jwt() ->> 'sub'));
+-- Nor change who is judged. Whose policies run can be seen from outside; afterwards the name is the session's own.
+create function tell_more() returns bool language plpgsql security definer as $$ begin perform realtime.forget_identity(1); return true; end $$;
+alter policy own on doc using (tell_more());
+select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 2 group by id order by id;
+create function seen_name() returns text language plpgsql security definer as $$
+begin perform pg_stat_clear_snapshot(); return (select application_name from pg_stat_activity where pid = pg_backend_pid()); end $$;
+alter policy own on doc using (held_by = case when seen_name() like '% judging 2' then 'grace' else '' end);
+select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 3 group by id order by id;
+select seen_name() = current_setting('application_name') as restored, current_setting('application_name') not like '%judging%' as plain;
 alter policy own on doc using (held_by = (select auth.jwt() ->> 'sub'));
 -- A revoked grant, a dropped role membership: seen at once.
 revoke select on doc from authenticated;
