@@ -12,6 +12,7 @@
 //! * [`check`] — database, rights and versions, before anything depends on them.
 //! * [`error`] — why a command is refused and why a connection ends.
 //! * [`protocol`] — frames to commands, events to frames; pure code, one folder per protocol.
+//! * [`filter`] — which rows a subscription is about, answered as Postgres would; pure code.
 //! * [`hub`] — who gets what: topics, the newest events, a bounded queue for each connection.
 //! * [`reader`], [`replay`] — the log into the hub; pages of it for those who come back.
 //! * [`connection`] — one task per socket: commands in, events out.
@@ -28,6 +29,7 @@ pub mod config;
 pub mod connection;
 pub mod demo;
 pub mod error;
+pub mod filter;
 pub mod http;
 pub mod hub;
 pub mod metrics;

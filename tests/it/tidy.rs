@@ -39,7 +39,7 @@ fn code(path: &Path) -> String {
     code.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
 }
 
-/// ARCHITECTURE.md: protocols and the model do no IO, have no clock and no tasks.
+/// ARCHITECTURE.md: protocols, filters and the model do no IO, have no clock and no tasks.
 #[test]
 fn protocols_and_the_model_are_pure() {
     let banned = [
@@ -54,7 +54,7 @@ fn protocols_and_the_model_are_pure() {
         "std::thread",
         "std::env",
     ];
-    for folder in ["sidecar/src/protocol", "sidecar/src/model"] {
+    for folder in ["sidecar/src/protocol", "sidecar/src/model", "sidecar/src/filter"] {
         // The transcripts of the unit tests are files.
         for path in files(folder, ".rs").into_iter().filter(|path| !path.ends_with("protocol/golden.rs")) {
             let code = code(&path);
@@ -69,6 +69,7 @@ fn protocols_and_the_model_are_pure() {
 const IMPORTS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("error", &["model"]),
+    ("filter", &[]),
     ("protocol", &["model", "error"]),
     ("hub", &["model", "error", "protocol", "metrics"]),
     ("connection", &["model", "error", "protocol", "hub", "auth", "postgres", "replay", "config", "metrics"]),
