@@ -107,12 +107,14 @@ begin
   end if;
 end $$;
 
+-- Not in language sql, which would be parsed and planned anew at every tick.
 create function realtime.tick(out tick_id bigint, out first_offset bigint, out events bigint) returns setof record
-  language sql security definer
+  language plpgsql security definer
   set search_path = pg_catalog, pg_temp
 as $$
-  select t.tick_id, t.first_offset, t.events from realtime._tick(false) t where t.tick_id is not null
-$$;
+begin
+  return query select t.tick_id, t.first_offset, t.events from realtime._tick(false) t where t.tick_id is not null;
+end $$;
 comment on function realtime.tick() is
   'Makes what has committed readable. Called by the worker, or by a sidecar when there is none; alone, in autocommit mode. No row: nothing new.';
 

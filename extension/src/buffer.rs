@@ -415,10 +415,16 @@ unsafe fn write_out(buffer: &mut Buffer) {
         // Extension gone: its triggers are gone as well, and nobody is left to read.
         let Some(schema) = Schema::current() else { return };
         // Locks that somebody holds against us are not waited for: the events are lost, and that is told.
-        let Some(segment) = schema.lock_layouts().then(|| Segment::open(&schema)).flatten() else {
+        let Some(segment) = Segment::open(&schema) else {
             LOST.set(true);
             return;
         };
+        // Mostly all are settled, and one table less is locked. Nothing from here to `settle` unsettles them.
+        if buffer.layouts.values().any(|capture| !capture.layout.is_settled()) && !schema.lock_layouts() {
+            segment.close();
+            LOST.set(true);
+            return;
+        }
         // From here on a cancel waits: it must not turn a commit into a failure on our account.
         pg_sys::InterruptHoldoffCount += 1;
         buffer.layouts.retain(|_, capture| !capture.layout.settle(&schema));

@@ -134,7 +134,7 @@ impl Layout {
     /// Makes sure that the table of layouts holds this one. True when everybody can see it, so that nobody need ask again.
     pub(crate) unsafe fn settle(&self, schema: &Schema) -> bool {
         let generation = schema::generation();
-        let known = SETTLED.with_borrow(|(at, ids)| *at == generation && ids.contains(&self.id));
+        let known = self.is_settled();
         // SAFETY: the caller is in a transaction.
         let stored = known
             || unsafe { find(schema, self.id, |tuple, _| is_committed(tuple)).is_some_and(|committed| committed) };
@@ -151,6 +151,12 @@ impl Layout {
             });
         }
         stored
+    }
+
+    /// Whether the table of layouts need not be looked at, and so need not be locked.
+    pub(crate) fn is_settled(&self) -> bool {
+        let generation = schema::generation();
+        SETTLED.with_borrow(|(at, ids)| *at == generation && ids.contains(&self.id))
     }
 
     /// Stores this layout with the current transaction.

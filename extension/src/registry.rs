@@ -18,6 +18,8 @@ pub(crate) struct Entry {
     pub(crate) pid: AtomicI32,
     /// Address of the worker's latch; 0: no worker.
     pub(crate) latch: AtomicUsize,
+    /// Somebody has committed and called; the worker has not begun to look since.
+    pub(crate) is_called: AtomicBool,
     /// When a launch was last tried, in microseconds.
     pub(crate) tried_at: AtomicU64,
     /// Transactions whose events were not written, because the log was full.

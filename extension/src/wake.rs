@@ -11,7 +11,8 @@ const LAUNCH_INTERVAL_US: u64 = 1_000_000;
 pub(crate) fn worker() {
     if let Some(entry) = registry::known() {
         let latch = entry.latch.load(SeqCst);
-        if latch != 0 {
+        // Whoever is called and has not looked yet will see this commit too.
+        if latch != 0 && !entry.is_called.swap(true, SeqCst) {
             // SAFETY: latches live in shared process slots that are never freed; a stale one wakes a stranger, who looks and sleeps on.
             unsafe { pg_sys::SetLatch(latch as *mut pg_sys::Latch) };
         }

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "pg18")]
 use crate::ffi::pqsignal_be as set_signal_handler;
+use crate::registry::Entry;
 use crate::{caught, registry, settings};
 #[cfg(not(feature = "pg18"))]
 use pgrx::pg_sys::pqsignal as set_signal_handler;
@@ -17,6 +18,10 @@ use std::time::{Duration, Instant};
 const HOUSE_INTERVAL: Duration = Duration::from_secs(10);
 /// Polls without any other session before the worker leaves.
 const POLLS_ALONE: u32 = 2;
+/// How many times as long as a turn took the worker rests while more has been committed meanwhile.
+const REST_PER_TURN: u32 = 2;
+/// But no longer: it is what an event waits then.
+const REST_MAX: Duration = Duration::from_millis(4);
 
 crate::ffi::sql_function!(start_worker, pg_finfo_start_worker, start);
 crate::ffi::sql_function!(worker_pid, pg_finfo_worker_pid, pid);
@@ -93,7 +98,7 @@ pub unsafe extern "C-unwind" fn realtime_worker_main(argument: pg_sys::Datum) {
         }
         pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(0));
         entry.latch.store(pg_sys::MyLatch as usize, SeqCst);
-        run();
+        run(entry);
     }
 }
 
@@ -117,97 +122,177 @@ unsafe extern "C-unwind" fn at_exit(_code: i32, _argument: pg_sys::Datum) {
     }
 }
 
-unsafe fn run() {
+unsafe fn run(entry: &Entry) {
     // SAFETY: every statement runs in a transaction of its own.
     unsafe {
-        let (mut kept, mut alone) = (Instant::now(), 0);
+        let mut worker = Worker::new();
         loop {
+            // First of all: whatever sets it from here on ends the wait below.
+            pg_sys::ResetLatch(pg_sys::MyLatch);
             pg_sys::check_for_interrupts!();
             if pg_sys::ConfigReloadPending != 0 {
                 pg_sys::ConfigReloadPending = 0;
                 pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
             }
-            alone = if pg_sys::CountDBConnections(pg_sys::MyDatabaseId) == 0 { alone + 1 } else { 0 };
-            if alone > POLLS_ALONE || !settings::worker_wanted() || !turn(&mut kept) {
+            let began = Instant::now();
+            entry.is_called.store(false, SeqCst);
+            if worker.polls_alone > POLLS_ALONE || !settings::worker_wanted() || !worker.turn() {
                 return;
             }
-            pg_sys::WaitLatch(
-                pg_sys::MyLatch,
-                (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32,
-                settings::poll_ms(),
-                pg_sys::PG_WAIT_EXTENSION,
-            );
-            pg_sys::ResetLatch(pg_sys::MyLatch);
-        }
-    }
-}
-
-/// One look at the log. False: the extension is gone.
-unsafe fn turn(kept: &mut Instant) -> bool {
-    // SAFETY: as in `run`.
-    unsafe {
-        if registry::known().is_some_and(registry::Entry::has_unmarked_loss) {
-            statement(c"select realtime.mark_lost()");
-        }
-        match statement(c"select from realtime.tick()") {
-            None => return false,
-            Some(0) => (),
-            Some(_) => ring(),
-        }
-        if kept.elapsed() > HOUSE_INTERVAL {
-            *kept = Instant::now();
-            statement(c"select realtime.keep_house()");
-        }
-        true
-    }
-}
-
-unsafe fn ring() {
-    // SAFETY: as in `run`.
-    unsafe {
-        if statement(c"select realtime.ring()") == Some(0) {
-            // The server gives back what was read only when somebody rings: a full queue would stay full for ever.
-            statement(c"select pg_notification_queue_usage()");
-        }
-    }
-}
-
-/// Runs one statement in a transaction and returns how many rows it gave; `None` when the extension is not there.
-///
-/// One that fails (it gave way to somebody's lock, say) is logged and tried again at the next look.
-unsafe fn statement(text: &CStr) -> Option<u64> {
-    // SAFETY: the transaction that an error leaves behind is aborted before the next begins.
-    unsafe {
-        match caught::attempt(|| transaction(text)) {
-            Ok(rows) => rows,
-            Err(error) => {
-                pg_sys::AbortCurrentTransaction();
-                log!("realtime: {}: {}; it is tried again", text.to_string_lossy(), caught::message(&error));
-                Some(0)
+            // The latch alone does not tell: waiting for a lock or a standby inside the turn resets it.
+            if entry.is_called.load(SeqCst) {
+                rest(began.elapsed());
+            } else {
+                worker.wait();
             }
         }
     }
 }
 
-/// Not pgrx's `Spi`: that takes a transaction id, which would make every idle poll a commit.
-unsafe fn transaction(text: &CStr) -> Option<u64> {
-    // SAFETY: the usual frame of a background worker's transaction.
+/// Lets commits gather before the next tick. Where they come faster than ticks are made, a tick for each moment would take
+/// a good part of a processor and of the disk's flushes from the writers; they are as soon seen by fewer.
+unsafe fn rest(turn: Duration) {
+    let time_ms = (turn * REST_PER_TURN).min(REST_MAX).as_millis().max(1);
+    // SAFETY: without the latch among the events, those who commit have nobody to signal.
     unsafe {
-        pg_sys::SetCurrentStatementStartTimestamp();
-        pg_sys::StartTransactionCommand();
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr());
-        let rows = is_installed().then(|| {
-            pg_sys::SPI_connect();
-            pg_sys::SPI_execute(text.as_ptr(), false, 0);
-            let rows = pg_sys::SPI_processed;
-            pg_sys::SPI_finish();
+        let events = pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, time_ms as i64, pg_sys::PG_WAIT_EXTENSION);
+    }
+}
+
+/// What the worker does again and again.
+struct Worker {
+    mark_lost: Statement,
+    tick: Statement,
+    ring: Statement,
+    queue_usage: Statement,
+    keep_house: Statement,
+    /// When the house was last kept.
+    kept: Instant,
+    polls_alone: u32,
+}
+
+impl Worker {
+    fn new() -> Self {
+        Self {
+            mark_lost: Statement::new(c"select realtime.mark_lost()"),
+            tick: Statement::new(c"select from realtime.tick()"),
+            ring: Statement::new(c"select realtime.ring()"),
+            queue_usage: Statement::new(c"select pg_notification_queue_usage()"),
+            keep_house: Statement::new(c"select realtime.keep_house()"),
+            kept: Instant::now(),
+            polls_alone: 0,
+        }
+    }
+
+    /// One look at the log. False: the extension is gone.
+    unsafe fn turn(&mut self) -> bool {
+        // SAFETY: as in `run`.
+        unsafe {
+            if registry::known().is_some_and(Entry::has_unmarked_loss) {
+                self.mark_lost.run();
+            }
+            match self.tick.run() {
+                None => return false,
+                Some(0) => (),
+                Some(_) => self.ring_the_bell(),
+            }
+            if self.kept.elapsed() > HOUSE_INTERVAL {
+                self.kept = Instant::now();
+                self.keep_house.run();
+            }
+            true
+        }
+    }
+
+    unsafe fn ring_the_bell(&mut self) {
+        // SAFETY: as in `run`.
+        unsafe {
+            if self.ring.run() == Some(0) {
+                // The server gives back what was read only when somebody rings: a full queue would stay full for ever.
+                self.queue_usage.run();
+            }
+        }
+    }
+
+    /// Sleeps until somebody calls, or it is time to look.
+    unsafe fn wait(&mut self) {
+        // SAFETY: this process's own latch.
+        unsafe {
+            let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+            let poll_ms = settings::poll_ms();
+            let woken_by = pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, poll_ms, pg_sys::PG_WAIT_EXTENSION);
+            let is_poll = woken_by & pg_sys::WL_TIMEOUT as i32 != 0;
+            let is_alone = is_poll && pg_sys::CountDBConnections(pg_sys::MyDatabaseId) == 0;
+            self.polls_alone = if is_alone { self.polls_alone + 1 } else { 0 };
+        }
+    }
+}
+
+/// One statement, planned once: parsing and planning it at every tick would be a good part of the worker's work.
+struct Statement {
+    text: &'static CStr,
+    /// NULL before its first run.
+    plan: pg_sys::SPIPlanPtr,
+}
+
+impl Statement {
+    const fn new(text: &'static CStr) -> Self {
+        Self { text, plan: std::ptr::null_mut() }
+    }
+
+    /// Runs it in a transaction and returns how many rows it gave; `None` when the extension is not there.
+    ///
+    /// One that fails (it gave way to somebody's lock, say) is logged and tried again at the next look.
+    unsafe fn run(&mut self) -> Option<u64> {
+        // SAFETY: the transaction that an error leaves behind is aborted before the next begins.
+        unsafe {
+            match caught::attempt(|| self.transaction()) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    pg_sys::AbortCurrentTransaction();
+                    log!("realtime: {}: {}; it is tried again", self.text.to_string_lossy(), caught::message(&error));
+                    Some(0)
+                }
+            }
+        }
+    }
+
+    /// Not pgrx's `Spi`: that takes a transaction id, which would make every idle poll a commit.
+    unsafe fn transaction(&mut self) -> Option<u64> {
+        // SAFETY: the usual frame of a background worker's transaction.
+        unsafe {
+            pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, self.text.as_ptr());
+            let rows = is_installed().then(|| {
+                pg_sys::SPI_connect();
+                self.execute();
+                let rows = pg_sys::SPI_processed;
+                pg_sys::SPI_finish();
+                rows
+            });
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+            pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
             rows
-        });
-        pg_sys::PopActiveSnapshot();
-        pg_sys::CommitTransactionCommand();
-        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
-        rows
+        }
+    }
+
+    /// Plans it when that has not been done. The plan outlives the transaction, and Postgres makes it anew when what it
+    /// names has changed.
+    unsafe fn execute(&mut self) {
+        // SAFETY: connected to SPI; the text is terminated and has no parameters.
+        unsafe {
+            if self.plan.is_null() {
+                let plan = pg_sys::SPI_prepare(self.text.as_ptr(), 0, std::ptr::null_mut());
+                // Kept from here on; before, an error would have freed it with the transaction.
+                pg_sys::SPI_keepplan(plan);
+                self.plan = plan;
+            }
+            pg_sys::SPI_execute_plan(self.plan, std::ptr::null_mut(), std::ptr::null(), false, 0);
+        }
     }
 }
 
