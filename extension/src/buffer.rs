@@ -6,6 +6,7 @@
 //! it ends with a row of its own at PRE_COMMIT.
 
 use crate::capture::{CAPTURE_OFF, Capture, LOG_FULL};
+use crate::fold::{Images, Tables};
 use crate::schema::Schema;
 use crate::segment::{Row, Segment};
 use crate::{registry, settings, wake};
@@ -37,6 +38,12 @@ pub(crate) struct Change<'a> {
     pub(crate) old: Option<&'a [u8]>,
     pub(crate) new: Option<&'a [u8]>,
     pub(crate) capture: Option<Rc<Capture>>,
+    /// The command of this transaction that changed the row.
+    pub(crate) command: u32,
+    /// The row's old key may be free now.
+    pub(crate) frees_key: bool,
+    /// The table's file; 0: it has none.
+    pub(crate) file: u32,
 }
 
 impl Change<'_> {
@@ -46,21 +53,26 @@ impl Change<'_> {
     }
 }
 
-struct Entry {
+/// A change in the buffer.
+#[derive(Clone)]
+pub(crate) struct Entry {
     /// The subtransaction that made it.
-    subtransaction: pg_sys::SubTransactionId,
+    pub(crate) subtransaction: pg_sys::SubTransactionId,
     /// 0: not given yet.
-    seq: i64,
-    layout: i64,
-    op: u8,
-    flags: i16,
-    message_id: Option<[u8; 16]>,
-    old_tid: Option<pg_sys::ItemPointerData>,
-    new_tid: Option<pg_sys::ItemPointerData>,
-    old: Option<Range<usize>>,
-    new: Option<Range<usize>>,
+    pub(crate) seq: i64,
+    /// 0: none.
+    pub(crate) layout: i64,
+    pub(crate) op: u8,
+    pub(crate) flags: i16,
+    pub(crate) message_id: Option<[u8; 16]>,
+    pub(crate) old_tid: Option<pg_sys::ItemPointerData>,
+    pub(crate) new_tid: Option<pg_sys::ItemPointerData>,
+    pub(crate) old: Option<Range<usize>>,
+    pub(crate) new: Option<Range<usize>>,
+    /// The table's file.
+    pub(crate) file: u32,
     /// Where its images begin in the buffer's bytes.
-    start: usize,
+    pub(crate) start: usize,
 }
 
 #[derive(Default)]
@@ -72,8 +84,7 @@ struct Buffer {
     base: usize,
     /// The log was full when this transaction became large: none of it is written, and that is told.
     is_lost: bool,
-    /// Layouts that the entries name, until each was seen in its table.
-    layouts: HashMap<i64, Rc<Capture>>,
+    tables: Tables,
     /// Tables with a gap mark, and the subtransaction that left it.
     gaps: HashMap<i64, pg_sys::SubTransactionId>,
     next_seq: i64,
@@ -123,9 +134,9 @@ pub(crate) unsafe fn push(change: Change) {
 }
 
 impl Entry {
-    /// The log's row; its images lie in `bytes`, which begin at `base`.
-    fn row<'a>(&self, bytes: &'a [u8], base: usize) -> Row<'a> {
-        let image = |range: &Option<Range<usize>>| range.clone().map(|r| &bytes[r.start - base..r.end - base]);
+    /// The log's row.
+    fn row<'a>(&self, images: Images<'a>) -> Row<'a> {
+        let image = |range: &Option<Range<usize>>| range.as_ref().map(|range| images.get(range));
         Row {
             seq: self.seq,
             layout: self.layout,
@@ -157,15 +168,11 @@ impl Buffer {
             })
         };
         let (old, new) = (keep(change.old), keep(change.new));
-        let layout = change.capture.map_or(0, |capture| {
-            let id = capture.layout.id;
-            self.layouts.entry(id).or_insert(capture);
-            id
-        });
         self.entries.push(Entry {
             subtransaction,
             seq: 0,
-            layout,
+            layout: self.tables.note(&change),
+            file: change.file,
             old,
             new,
             start,
@@ -175,6 +182,21 @@ impl Buffer {
             old_tid: change.old_tid,
             new_tid: change.new_tid,
         });
+    }
+
+    fn images(&self) -> Images<'_> {
+        Images { bytes: &self.bytes, base: self.base }
+    }
+
+    /// Puts what has no places yet in the order that folds. Where that cannot be had a gap says so.
+    unsafe fn put_in_order(&mut self, subtransaction: pg_sys::SubTransactionId) {
+        let mut entries = self.entries.split_off(self.placed);
+        // SAFETY: inside a transaction.
+        unsafe { self.tables.put_in_order(&mut entries, Images { bytes: &self.bytes, base: self.base }) };
+        self.entries.append(&mut entries);
+        for gap in self.tables.gaps() {
+            self.push(subtransaction, gap);
+        }
     }
 
     /// Gives the next `n` places in this transaction and returns the first.
@@ -283,15 +305,17 @@ unsafe fn spill(subtransaction: pg_sys::SubTransactionId) {
         let bytes = buffer.bytes.split_off(base);
         buffer.placed = buffer.placed.min(start);
         buffer.give_places();
-        let layouts = std::mem::take(&mut buffer.layouts);
-        let mut early = Buffer { entries: own, bytes, base, layouts, next_seq: buffer.next_seq, ..Buffer::default() };
+        buffer.tables.before_spill(&buffer.entries);
+        let mut early = Buffer { entries: own, bytes, base, next_seq: buffer.next_seq, ..Buffer::default() };
+        buffer.tables.put_in_order(&mut early.entries, Images { bytes: &early.bytes, base });
+        buffer.tables.after_spill();
         // The parents' entries stay safe when writing fails: the error may end this subtransaction alone.
-        buffer.layouts = early.layouts.clone();
+        early.tables = buffer.tables.clone();
         BUFFER.set(buffer);
         write_out(&mut early);
         BUFFER.with_borrow_mut(|buffer| {
             buffer.next_seq = early.next_seq;
-            buffer.layouts = early.layouts;
+            buffer.tables = early.tables;
         });
     }
 }
@@ -362,22 +386,12 @@ unsafe fn before_commit(is_prepare: bool) {
             wake::ensure_worker();
             return;
         }
+        let subtransaction = pg_sys::GetCurrentSubTransactionId();
+        buffer.put_in_order(subtransaction);
         if buffer.spilled {
             // The key that decides this transaction's place must be taken now.
             buffer.give_places();
-            buffer.entries.push(Entry {
-                subtransaction: pg_sys::GetCurrentSubTransactionId(),
-                seq: 0,
-                layout: 0,
-                op: b'C',
-                flags: 0,
-                message_id: None,
-                old_tid: None,
-                new_tid: None,
-                old: None,
-                new: None,
-                start: buffer.bytes.len(),
-            });
+            buffer.push(subtransaction, Change { op: b'C', ..Change::default() });
         }
         if buffer.entries.is_empty() || (!is_prepare && lose(&buffer)) {
             return;
@@ -420,20 +434,20 @@ unsafe fn write_out(buffer: &mut Buffer) {
             return;
         };
         // Mostly all are settled, and one table less is locked. Nothing from here to `settle` unsettles them.
-        if buffer.layouts.values().any(|capture| !capture.layout.is_settled()) && !schema.lock_layouts() {
+        if !buffer.tables.are_settled() && !schema.lock_layouts() {
             segment.close();
             LOST.set(true);
             return;
         }
         // From here on a cancel waits: it must not turn a commit into a failure on our account.
         pg_sys::InterruptHoldoffCount += 1;
-        buffer.layouts.retain(|_, capture| !capture.layout.settle(&schema));
+        buffer.tables.settle(&schema);
         buffer.give_places();
         let mut run = 0;
         for (n, entry) in buffer.entries.iter().enumerate() {
             run += 1;
             let goes_on = run < RUN_MAX && buffer.entries.get(n + 1).is_some_and(|next| next.seq == entry.seq + 1);
-            segment.insert(&entry.row(&buffer.bytes, buffer.base), (!goes_on).then_some(run));
+            segment.insert(&entry.row(buffer.images()), (!goes_on).then_some(run));
             if !goes_on {
                 run = 0;
             }

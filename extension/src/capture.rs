@@ -22,6 +22,9 @@ pub(crate) const CAPTURE_OFF: i16 = 8;
 /// A gap mark for everything: the log was full.
 pub(crate) const LOG_FULL: i16 = 16;
 
+/// A gap mark of tables whose events could not be put in the order that folds.
+pub(crate) const UNORDERED: i16 = 32;
+
 /// What one trigger needs to know, computed once per backend and change of the catalog.
 pub(crate) struct Capture {
     pub(crate) layout: Layout,
@@ -56,7 +59,7 @@ unsafe fn on_change(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
         if event & pg_sys::TRIGGER_EVENT_ROW != 0 {
             row_change(data);
         } else if is_truncate {
-            buffer::push(Change { op: b'T', ..Change::of(&capture_of(data)) });
+            buffer::push(Change { op: b'T', file: image::file((*data).tg_relation), ..Change::of(&capture_of(data)) });
         } else {
             warning!("realtime: trigger \"{}\" captures nothing: it must be FOR EACH ROW", trigger_name(data));
         }
@@ -157,6 +160,9 @@ unsafe fn row_change(data: *const pg_sys::TriggerData) {
             new_tid: new.map(|tuple| (*tuple).t_self),
             old: old_image,
             new: new_image,
+            command: new.map_or_else(|| old.map_or(0, |old| image::ended_by(old)), |new| image::made_by(new)),
+            frees_key: old.is_some_and(|old| image::frees_key(old)),
+            file: image::file((*data).tg_relation),
             ..Change::of(&capture)
         });
     }

@@ -44,7 +44,18 @@ pub(crate) struct Layout {
     relations: Vec<Named>,
     /// Names of the key columns, in the index's order; empty without a key.
     pub(crate) key: Vec<Vec<u8>>,
+    /// Two rows may have the same key for a while, until the statement or the transaction ends.
+    pub(crate) is_key_checked_late: bool,
     pub(crate) columns: Vec<Column>,
+}
+
+/// The index that tells rows apart.
+#[derive(Default)]
+struct Key {
+    is_primary: bool,
+    is_checked_late: bool,
+    /// Positions (from 0) of its columns.
+    positions: Vec<usize>,
 }
 
 impl Layout {
@@ -61,8 +72,9 @@ impl Layout {
                 schema::watch_relation(*relation);
             }
             let columns = columns_of((*relation).rd_att, excluded);
-            let key = key_attributes(relation).iter().map(|n| columns[*n].name.clone()).collect();
-            let mut layout = Self { id: 0, relations, key, columns };
+            let index = key_index(relation);
+            let key = index.positions.iter().map(|n| columns[*n].name.clone()).collect();
+            let mut layout = Self { id: 0, relations, key, is_key_checked_late: index.is_checked_late, columns };
             layout.id = layout.hash();
             layout
         }
@@ -71,6 +83,11 @@ impl Layout {
     /// The table itself, not its ancestors.
     pub(crate) fn table(&self) -> pg_sys::Oid {
         self.relations.first().map_or(pg_sys::InvalidOid, |r| r.0)
+    }
+
+    /// The ancestor of all; the table itself when it is no partition.
+    pub(crate) fn root(&self) -> pg_sys::Oid {
+        self.relations.last().map_or(pg_sys::InvalidOid, |r| r.0)
     }
 
     /// Positions (from 0) of the key columns.
@@ -212,7 +229,9 @@ impl Layout {
                     align: aligns[i].value() as u8,
                     hidden: hidden[i].value() as u8 != 0,
                 });
-                Self { id, relations: relations(&list(2, array::OID)), key: texts(5), columns: columns.collect() }
+                let columns = columns.collect();
+                let relations = relations(&list(2, array::OID));
+                Self { id, relations, key: texts(5), is_key_checked_late: false, columns }
             })
         }
     }
@@ -318,26 +337,26 @@ unsafe fn columns_of(descriptor: pg_sys::TupleDesc, excluded: &[Vec<u8>]) -> Vec
     }
 }
 
-/// Positions (from 0) of the primary key's columns or, without one, of the replica identity index's.
+/// The primary key or, without one, the replica identity index; one without columns when there is neither.
 ///
 /// Not rd_pkindex, which leaves deferrable keys out on some versions; `realtime._key_columns()` has the same rule.
-unsafe fn key_attributes(relation: pg_sys::Relation) -> Vec<usize> {
+unsafe fn key_index(relation: pg_sys::Relation) -> Key {
     // SAFETY: the list is of oids and is freed.
     unsafe {
         let list = pg_sys::RelationGetIndexList(relation);
         if list.is_null() {
-            return Vec::new();
+            return Key::default();
         }
         let cells = std::slice::from_raw_parts((*list).elements, usize::try_from((*list).length).unwrap_or(0));
-        let indexes: Vec<(bool, Vec<usize>)> = cells.iter().filter_map(|cell| key_index(cell.oid_value)).collect();
+        let mut indexes: Vec<Key> = cells.iter().filter_map(|cell| identifying(cell.oid_value)).collect();
         pg_sys::list_free(list);
-        let primary = indexes.iter().find(|(is_primary, _)| *is_primary).or(indexes.first());
-        primary.map(|(_, positions)| positions.clone()).unwrap_or_default()
+        let place = indexes.iter().position(|key| key.is_primary).unwrap_or(0);
+        if indexes.is_empty() { Key::default() } else { indexes.swap_remove(place) }
     }
 }
 
-/// Whether an index is the primary key's, and its columns; `None` for one that identifies no rows.
-unsafe fn key_index(index: pg_sys::Oid) -> Option<(bool, Vec<usize>)> {
+/// What is known of an index; `None` for one that identifies no rows.
+unsafe fn identifying(index: pg_sys::Oid) -> Option<Key> {
     // SAFETY: a syscache look-up that is released again; indkey has indnkeyatts entries at least.
     unsafe {
         let zero = pg_sys::Datum::from(0);
@@ -352,10 +371,14 @@ unsafe fn key_index(index: pg_sys::Oid) -> Option<(bool, Vec<usize>)> {
             (*form).indkey.values.as_ptr(),
             usize::try_from((*form).indnkeyatts).unwrap_or(0),
         );
-        let positions = numbers.iter().filter(|n| **n > 0).map(|n| usize::from(*n as u16) - 1).collect();
-        let (is_primary, is_identity) = ((*form).indisprimary, (*form).indisreplident);
+        let key = Key {
+            is_primary: (*form).indisprimary,
+            is_checked_late: !(*form).indimmediate,
+            positions: numbers.iter().filter(|n| **n > 0).map(|n| usize::from(*n as u16) - 1).collect(),
+        };
+        let is_identity = (*form).indisreplident;
         pg_sys::ReleaseSysCache(tuple);
-        (is_primary || is_identity).then_some((is_primary, positions))
+        (key.is_primary || is_identity).then_some(key)
     }
 }
 

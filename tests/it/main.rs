@@ -8,6 +8,7 @@ mod commands;
 mod connecting;
 mod docs;
 mod fixtures;
+mod fold;
 mod gaps;
 mod identity;
 mod insforge;
