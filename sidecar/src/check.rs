@@ -8,7 +8,6 @@ mod sessions;
 use std::fmt;
 
 pub use guard::{Refusal, guard};
-pub use judge::CONTRACT_VERSION;
 
 use crate::{
     config::Config,

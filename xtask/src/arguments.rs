@@ -20,8 +20,8 @@ usage: cargo xtask COMMAND [--pg 15|16|18] [--release] [NAME...]
   chaos              kill everything a hundred times under 200,000 commits, and count
   clean              remove what was built and every private server
   sql                join sql/ to the extension's script in the target folder
-      --check        compare the committed script of this version with it
-      --freeze       write the committed script of this version
+      --check        compare it with what was released
+      --freeze       write the committed script of this version, and sql/symbols
   build-extension    build the extension for one Postgres version
   lint-extension     check the extension with clippy
   regress [NAME]     run tests/regress on a private server

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use xtask::long::{self, Long};
 use xtask::regress::{self, Suite};
+use xtask::script::Standing;
 use xtask::{bench, build, check, clean, install, run, script};
 
 use crate::arguments::{Arguments, HELP};
@@ -48,9 +49,14 @@ fn build_extension(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
 fn join_script(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.check {
-        let text =
-            if script::check()? { "the committed script is what sql/ gives" } else { "no script is committed yet" };
-        println!("{text}");
+        println!(
+            "{}",
+            match script::check()? {
+                Standing::Unreleased => "nothing has been released yet",
+                Standing::Frozen => "the committed script is what sql/ gives",
+                Standing::Bridged => "upgrade scripts lead to sql/ from all that was released",
+            }
+        );
         return Ok(());
     }
     let path = if arguments.freeze { script::freeze()? } else { script::write()? };

@@ -1,11 +1,19 @@
 //! `sql/*.sql` joined, in the order that `sql/order` lists, to the script that CREATE EXTENSION runs.
 
-use std::collections::BTreeSet;
+mod releases;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use releases::{Release, Releases, Standing};
+
 use crate::workspace::{self, EXTENSION, VERSION};
+
+/// What the postmaster calls in the library by name, in no script: a worker that an old library registered is started in
+/// the new one.
+const WORKER: &str = "realtime_worker_main";
 
 /// The script could not be joined or checked.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +36,33 @@ pub enum ScriptError {
     /// The committed script of a release is not what `sql/` gives.
     #[error("`{}` differs from what sql/ gives; a released script is frozen: write an upgrade script and raise the version, or, before the release, run `cargo xtask sql --freeze`", .0.display())]
     Stale(PathBuf),
+    /// Nobody who has a released version could get to this one.
+    #[error(
+        "no upgrade script leads from {from} to {to}; write `sql/realtime--{from}--{to}.sql`, even when it has nothing to do"
+    )]
+    NoBridge {
+        /// What was released.
+        from: Release,
+        /// What `sql/` is.
+        to: Release,
+    },
+    /// The version went back.
+    #[error("version {newest} has been released, and this is {version}; raise it in Cargo.toml and realtime.control")]
+    Older {
+        /// The newest release.
+        newest: Release,
+        /// What `sql/` is.
+        version: Release,
+    },
+    /// A name or line that should have a version has none.
+    #[error("`{0}` has no version such as 0.1.0 where there should be one")]
+    Version(String),
+    /// The control file and Cargo.toml do not say the same.
+    #[error("realtime.control has not default_version = '{VERSION}'; make it what Cargo.toml says")]
+    Control,
+    /// A released script calls what is not on the list.
+    #[error("sql/symbols lacks `{0}`, which a released script calls; run `cargo xtask sql --freeze`")]
+    Symbol(String),
 }
 
 /// The name of the install script of this version.
@@ -71,29 +106,58 @@ pub fn write() -> Result<PathBuf, ScriptError> {
     Ok(path)
 }
 
-/// Joins the script and writes it as the committed script of this version. Returns where.
+/// Joins the script and writes it as the committed script of this version, and the functions of the library that it
+/// calls into `sql/symbols`. Returns where the script is.
 ///
 /// # Errors
 ///
-/// As [`join`], and when the file cannot be written.
+/// As [`join`], and when a file cannot be written.
 pub fn freeze() -> Result<PathBuf, ScriptError> {
-    save(&frozen(), &join()?)?;
+    let script = join()?;
+    let mut called = releases::symbols_in(&script);
+    called.insert(WORKER.to_owned());
+    save(&frozen(), &script)?;
+    releases::list_symbols(&workspace::root().join("sql/symbols"), &VERSION.parse()?, called)?;
     Ok(frozen())
 }
 
-/// Compares the committed script of this version with what `sql/` gives. Returns whether there is one.
+/// The scripts of all releases.
 ///
 /// # Errors
 ///
-/// As [`join`], and when the two differ.
-pub fn check() -> Result<bool, ScriptError> {
-    let joined = join()?;
-    match fs::read_to_string(frozen()) {
-        Ok(committed) if committed == joined => Ok(true),
-        Ok(_) => Err(ScriptError::Stale(frozen())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(ScriptError::Access { path: frozen(), source }),
+/// When a folder cannot be read or a name has no version.
+pub fn releases() -> Result<Releases, ScriptError> {
+    Releases::read(&workspace::root().join("sql"))
+}
+
+/// The functions of the library that released scripts call by name, with the version that first had them.
+///
+/// # Errors
+///
+/// When the list cannot be read.
+pub fn symbols() -> Result<BTreeMap<String, Release>, ScriptError> {
+    releases::symbols_listed(&workspace::root().join("sql/symbols"))
+}
+
+/// Compares `sql/` with what was released, and says how it stands.
+///
+/// # Errors
+///
+/// As [`join`] and [`Releases::judge`], and when control file or list of symbols do not fit.
+pub fn check() -> Result<Standing, ScriptError> {
+    let control = read(&workspace::root().join(format!("{EXTENSION}.control")))?;
+    if !control.contains(&format!("default_version = '{VERSION}'")) {
+        return Err(ScriptError::Control);
     }
+    let releases = releases()?;
+    let standing = releases.judge(&VERSION.parse()?, &join()?)?;
+    let listed = symbols()?;
+    for (_, path) in releases.frozen() {
+        if let Some(symbol) = releases::symbols_in(&read(path)?).into_iter().find(|it| !listed.contains_key(it)) {
+            return Err(ScriptError::Symbol(symbol));
+        }
+    }
+    Ok(standing)
 }
 
 fn join_folder(folder: &Path) -> Result<String, ScriptError> {
@@ -167,6 +231,11 @@ mod tests {
     fn upgrade_scripts_are_no_part_of_the_install_script() {
         assert!(is_upgrade("realtime--0.1.0--0.2.0.sql"));
         assert!(!is_upgrade("log.sql"));
+    }
+
+    #[test]
+    fn what_was_released_is_frozen_and_leads_here() {
+        check().unwrap_or_else(|error| panic!("{error}"));
     }
 
     #[test]

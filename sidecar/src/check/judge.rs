@@ -4,10 +4,13 @@ use super::{
     Finding, Report,
     facts::{FUNCTIONS, Facts},
 };
-use crate::{config::Config, postgres::RoleFault};
-
-/// The contract with the extension that this sidecar speaks. It also speaks the one before.
-pub const CONTRACT_VERSION: i32 = 1;
+use crate::{
+    config::Config,
+    postgres::{
+        RoleFault,
+        log::{CONTRACT_VERSION, CONTRACT_VERSIONS},
+    },
+};
 
 /// The oldest server.
 const SERVER_VERSION_MIN: i32 = 140_000;
@@ -99,7 +102,7 @@ fn contract(facts: &Facts, report: &mut Report) {
     if version > CONTRACT_VERSION {
         let what = format!("the extension speaks contract {version}, this sidecar {CONTRACT_VERSION}");
         report.findings.push(Finding::fault(what, "install a newer sidecar"));
-    } else if version < (CONTRACT_VERSION - 1).max(1) {
+    } else if version < *CONTRACT_VERSIONS.start() {
         let what = format!("the extension speaks contract {version}, this sidecar {CONTRACT_VERSION}");
         report.findings.push(Finding::fault(what, "run: alter extension realtime update"));
     }

@@ -5,8 +5,13 @@ use tokio_postgres::{Row, error::SqlState, types::Type};
 use super::{Database, Error, Session, call::Parameter, row::EventReader};
 use crate::model::{Event, Gap, GapReason, Offset, Topic};
 
-/// The contract's versions that this sidecar speaks.
-pub const CONTRACT_VERSIONS: std::ops::RangeInclusive<i32> = 1..=1;
+/// The contract with the extension that this sidecar was written for.
+pub const CONTRACT_VERSION: i32 = 1;
+
+/// The contract's versions that this sidecar speaks: its own and the one before, so that sidecars can be replaced before
+/// the extension is, or after. There was none before the first.
+pub const CONTRACT_VERSIONS: std::ops::RangeInclusive<i32> =
+    if CONTRACT_VERSION > 1 { CONTRACT_VERSION - 1 } else { 1 }..=CONTRACT_VERSION;
 
 const READ: &str = "select kind, \"offset\", until, reason, op, relations, schemas, tables, key, record, old_record, \
      oversize, at, channel, event, payload, message_id::text, sender_type, sender_id::text, sender, shapes \

@@ -54,6 +54,35 @@ impl Tree {
         Ok(tree)
     }
 
+    /// As [`Tree::prepare`], under a name of its own and with every released script: for tests that put more scripts into
+    /// it, which nobody else must find.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::prepare`].
+    pub fn prepare_named(version: Version, name: &str) -> Result<Self, ClusterError> {
+        let tree = Self::bare_named(version, &format!("{version}-{name}"))?;
+        tree.install(&build::extension_library(version, Profile::Dev))?;
+        for (_, script) in script::releases()?.frozen().filter(|(release, _)| release.to_string() != workspace::VERSION)
+        {
+            tree.put_script(
+                &script.file_name().unwrap_or_default().to_string_lossy(),
+                &fs::read_to_string(script).map_err(access(script))?,
+            )?;
+        }
+        Ok(tree)
+    }
+
+    /// Puts one more script of the extension into the tree.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn put_script(&self, name: &str, text: &str) -> Result<(), ClusterError> {
+        let place = self.share.join("extension").join(name);
+        crate::files::install_text(text, &place).map_err(access(&place))
+    }
+
     /// A tree without the extension.
     ///
     /// # Errors
