@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 const HOUSE_INTERVAL: Duration = Duration::from_secs(10);
+const HOUSE_INTERVAL_FULL: Duration = Duration::from_secs(1);
 /// Polls without any other session before the worker leaves.
 const POLLS_ALONE: u32 = 2;
 /// How many times as long as a turn took the worker rests while more has been committed meanwhile.
@@ -189,7 +190,8 @@ impl Worker {
     unsafe fn turn(&mut self) -> bool {
         // SAFETY: as in `run`.
         unsafe {
-            if registry::known().is_some_and(Entry::has_unmarked_loss) {
+            let is_losing = registry::known().is_some_and(Entry::has_unmarked_loss);
+            if is_losing {
                 self.mark_lost.run();
             }
             match self.tick.run() {
@@ -197,7 +199,8 @@ impl Worker {
                 Some(0) => (),
                 Some(_) => self.ring_the_bell(),
             }
-            if self.kept.elapsed() > HOUSE_INTERVAL {
+            // A log at its cap loses events until somebody gives segments back.
+            if self.kept.elapsed() > if is_losing { HOUSE_INTERVAL_FULL } else { HOUSE_INTERVAL } {
                 self.kept = Instant::now();
                 self.keep_house.run();
             }

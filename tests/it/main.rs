@@ -3,6 +3,7 @@
 
 mod abuse;
 mod abuse_of_server;
+mod abuse_of_server_disk;
 mod columns;
 mod commands;
 mod connecting;

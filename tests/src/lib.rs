@@ -21,6 +21,7 @@
 //! * [`frame`], [`schema`]: what the client receives, and `docs/protocol/*.schema.json`.
 //! * [`token`]: tokens, good and bad.
 //! * [`proxy`]: a TCP proxy that cuts, freezes or slows connections.
+//! * [`quota`]: a small disk.
 //! * [`http`]: one HTTP request.
 //! * [`wait`]: waiting for a condition, never for a time.
 //! * [`port`]: free ports.
@@ -38,6 +39,7 @@ pub mod http;
 pub mod plain;
 pub mod port;
 pub mod proxy;
+pub mod quota;
 pub mod random;
 pub mod schema;
 pub mod server;
@@ -51,6 +53,7 @@ pub use database::Database;
 pub use frame::Frame;
 pub use plain::PlainClient;
 pub use proxy::{Mode, Proxy};
+pub use quota::SmallDisk;
 pub use server::Server;
 pub use sidecar::Sidecar;
 pub use stack::{Builder, Stack};

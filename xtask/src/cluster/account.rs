@@ -51,7 +51,11 @@ impl Account {
     }
 
     /// Gives a file or folder to this account.
-    pub(super) fn own(self, path: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When it is not there.
+    pub fn own(self, path: &Path) -> io::Result<()> {
         match self.other {
             Some(ids) => chown(path, Some(ids.user), Some(ids.group)),
             None => Ok(()),
