@@ -18,7 +18,8 @@ create function realtime._policies_decide(role oid, relation oid) returns boolea
   language c strict stable as 'MODULE_PATHNAME', 'policies_decide';
 
 create function realtime.may_subscribe(role text, claims text, channel text, schema_name text, table_name text)
-  returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[], whole boolean, shape bigint)
+  returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[], whole boolean, shape bigint,
+                 judged boolean, rights bigint)
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -43,10 +44,11 @@ begin
   return next;
 end $$;
 comment on function realtime.may_subscribe(text, text, text, text, text) is
-  'Whether a role with these claims may subscribe to a channel, or to a table and which of its columns it may read. `reason` is for the log.';
+  'Whether a role with these claims may subscribe to a channel, or to a table: which of its columns it may read, and whether policies judge each row. `reason` is for the log.';
 
 create function realtime._may_subscribe_table(role text, schema_name text, table_name text)
-  returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[], whole boolean, shape bigint)
+  returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[], whole boolean, shape bigint,
+                 judged boolean, rights bigint)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
@@ -72,13 +74,47 @@ begin
     key := realtime._key_columns(relation);
     whole := has_table_privilege(role, relation, 'SELECT');
     shape := realtime._shape(relation);
-    reason := case when columns is null then 'no_privilege'
-                   when realtime._policies_decide((select r.oid from pg_roles r where r.rolname = role), relation) then 'policies'
-                   else 'ok' end;
+    judged := realtime._policies_decide((select r.oid from pg_roles r where r.rolname = role), relation);
+    rights := case when judged then realtime._rights(role, relation) end;
+    reason := case when columns is null then 'no_privilege' else 'ok' end;
     allowed := reason = 'ok';
   end if;
   return next;
 end $$;
+
+-- A number that changes whenever verdicts for a role on a table whose policies decide may change: with the policies, the
+-- functions that they call and the tables that they read, and the policies of those; with owners, grants and switches of
+-- these tables; with the role and what it is a member of. What is further away (the tables that a function reads) is not seen.
+create function realtime._rights(role text, relation oid) returns bigint
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+begin atomic
+  with recursive read(oid) as (
+    select _rights.relation
+    union
+    select d.refobjid from read join pg_policy p on p.polrelid = read.oid
+      join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid and d.refclassid = 'pg_class'::regclass
+  ), member(oid) as (
+    select r.oid from pg_roles r where r.rolname = _rights.role
+    union
+    select m.roleid from member join pg_auth_members m on m.member = member.oid
+  ), fact(said) as (
+    select concat_ws(' ', 't', c.oid, c.relowner, c.relrowsecurity, c.relforcerowsecurity, c.relacl) from read join pg_class c on c.oid = read.oid
+    union all
+    select concat_ws(' ', 'c', a.attrelid, a.attnum, a.attacl) from read join pg_attribute a on a.attrelid = read.oid where a.attacl is not null
+    union all
+    select concat_ws(' ', 'p', p.oid, p.xmin) from read join pg_policy p on p.polrelid = read.oid
+    union all
+    select concat_ws(' ', 'f', f.oid, f.xmin) from read join pg_policy p on p.polrelid = read.oid
+      join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid and d.refclassid = 'pg_proc'::regclass
+      join pg_proc f on f.oid = d.refobjid
+    union all
+    select concat_ws(' ', 'r', r.oid, r.rolsuper, r.rolbypassrls, r.rolinherit) from member join pg_roles r on r.oid = member.oid
+    union all
+    select concat_ws(' ', 'm', m::text) from member join pg_auth_members m on m.member = member.oid
+  )
+  select hashtextextended(string_agg(said, chr(10) order by said collate "C"), 0) from fact;
+end;
 
 -- Primary key or, without one, the index that REPLICA IDENTITY names; in the index's order.
 create function realtime._key_columns(relation oid) returns text[]

@@ -33,6 +33,7 @@ create function realtime._is_layout_of(layout bigint, relation oid) returns bool
 create function realtime._row_events(relation oid, after bigint, until bigint,
                                      out offsets bigint[], out layouts bigint[], out flags int2[], out olds bytea[], out news bytea[])
   language plpgsql
+  set search_path = pg_catalog, pg_temp
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
   set enable_memoize = off set enable_material = off set plan_cache_mode = force_generic_plan set jit = off
 as $$

@@ -77,6 +77,9 @@ begin
   end if;
   if may.allowed is not true then
     raise exception 'not allowed to read this channel' using errcode = 'insufficient_privilege';
+  elsif may.judged then
+    raise exception 'the history of a table whose policies decide cannot be shown' using errcode = 'feature_not_supported',
+      hint = 'Subscribe to it.';
   end if;
   loop
     for r in select * from realtime.read(after, least(max_events - n, 1000), 4194304, may.relation, case when parts is null then channel end) loop

@@ -11,6 +11,7 @@ use crate::{
     auth::{Authenticator, Authorizer, SetupError},
     config::Config,
     connection::Services,
+    court::Court,
     demo::{self, DemoState},
     http::{HttpState, admin_router, public_router},
     hub::Hub,
@@ -64,11 +65,12 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new());
         let database = Arc::new(Database::new(&config.database)?);
-        let services = Arc::new(services(&config, &database, metrics)?);
+        let support = Tasks::new();
+        let services = Arc::new(services(&config, &database, metrics, &support)?);
         let limits = ListenerLimits::new(&config);
         let public = bind(config.listen, limits).await?;
         let admin = bind(config.admin_listen, limits).await?;
-        Ok(Self { config, database, services, public, admin, connections: Tasks::new(), support: Tasks::new() })
+        Ok(Self { config, database, services, public, admin, connections: Tasks::new(), support })
     }
 
     /// The public and the admin address, with the ports that were found when none were asked for.
@@ -150,18 +152,21 @@ async fn bind(address: SocketAddr, limits: ListenerLimits) -> Result<Listener, B
     Listener::bind(address, limits).await.map_err(|error| BuildError::Bind { address, error })
 }
 
-fn services(config: &Config, database: &Arc<Database>, metrics: Arc<Metrics>) -> Result<Services, SetupError> {
+fn services(
+    config: &Config,
+    database: &Arc<Database>,
+    metrics: Arc<Metrics>,
+    support: &Tasks,
+) -> Result<Services, SetupError> {
     let hub = Arc::new(Hub::new(config.limits.recent_bytes_max));
     let recheck = Duration::from_millis(config.timing.recheck_ms);
+    let judge = Duration::from_millis(config.timing.judge_ms);
+    let pool_size = config.database.pool_size_max;
     Ok(Services {
+        court: Court::new(&hub, Arc::clone(database), Arc::clone(&metrics), judge, pool_size, support.clone()),
         authenticator: Arc::new(Authenticator::new(&config.auth)?),
-        authorizer: Arc::new(Authorizer::new(
-            Arc::clone(database),
-            Arc::clone(&metrics),
-            recheck,
-            config.database.pool_size_max,
-        )),
-        replay: Replay::new(Arc::clone(database), config.database.pool_size_max),
+        authorizer: Arc::new(Authorizer::new(Arc::clone(database), Arc::clone(&metrics), recheck, pool_size)),
+        replay: Replay::new(Arc::clone(database), pool_size),
         hub,
         snapshots: Arc::new(Semaphore::new(config.limits.snapshots_max)),
         database: Arc::clone(database),

@@ -101,6 +101,7 @@ pub struct Timing {
     pub refusal_ms: u64,
     pub no_progress_ms: u64,
     pub snapshot_ms: u64,
+    pub judge_ms: u64,
     pub drain_ms: u64,
 }
 
@@ -218,6 +219,7 @@ fn timing(values: &mut Values) -> Timing {
         refusal_ms: values.number("timing.refusal_ms", 0, 60_000),
         no_progress_ms: values.number("timing.no_progress_ms", 100, HOUR_MS),
         snapshot_ms: values.number("timing.snapshot_ms", 1000, HOUR_MS),
+        judge_ms: values.number("timing.judge_ms", 100, 60_000),
         drain_ms: values.number("timing.drain_ms", 0, HOUR_MS),
     }
 }

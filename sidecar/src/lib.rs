@@ -14,6 +14,7 @@
 //! * [`protocol`] — frames to commands, events to frames; pure code, one folder per protocol.
 //! * [`filter`] — which rows a subscription is about, answered as Postgres would; pure code.
 //! * [`hub`] — who gets what: topics, the newest events, a bounded queue for each connection.
+//! * [`court`] — tables whose policies decide: each event judged before anybody gets it.
 //! * [`reader`], [`replay`] — the log into the hub; pages of it for those who come back.
 //! * [`connection`] — one task per socket: commands in, events out.
 //! * [`demo`] — a page that shows it all, when asked for.
@@ -27,6 +28,7 @@ pub mod auth;
 pub mod check;
 pub mod config;
 pub mod connection;
+pub mod court;
 pub mod demo;
 pub mod error;
 pub mod filter;

@@ -66,6 +66,10 @@ pub struct Metrics {
     pub replays: Labelled,
     /// Snapshots of tables, by outcome.
     pub snapshots: Labelled,
+    /// Judgements of row events by the policies of their tables, in seconds.
+    pub judge_seconds: Histogram,
+    /// Judgements that were ended because the policies took too long for one identity.
+    pub judgements_ended: Counter,
     /// Gaps told to clients, by reason.
     pub gaps: Labelled,
     /// Frames and bytes that wait for sockets.
@@ -168,6 +172,9 @@ impl Metrics {
             overflows: f.counter("overflows", "Connections that fell back to replay because their queue was full"),
             replays: f.labelled("replays", "Replays begun", "source"),
             snapshots: f.labelled("snapshots", "Snapshots of tables", "outcome"),
+            judge_seconds: f.seconds("judge", "Duration of judgements of row events by policies"),
+            judgements_ended: f
+                .counter("judgements_ended", "Judgements ended because policies took too long for one identity"),
             gaps: f.labelled("gaps", "Gaps told to clients", "reason"),
             queue_frames: f.gauge("queue_frames", "Frames that wait for sockets"),
             queue_bytes: f.gauge("queue_bytes", "Bytes that wait for sockets"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::{
-    hub::{Page, PageLimits, number},
+    hub::{Page, PageLimits, Seen, number},
     model::{Offset, Topic},
     postgres::{
         Database,
@@ -54,7 +54,7 @@ fn page(after: Offset, read: Read) -> Page {
     let start = read.gap.map_or(after, |gap| gap.to);
     Page {
         gap: read.gap,
-        events: number(start, read.events).into(),
+        events: number(start, read.events).into_iter().map(Seen::unjudged).collect(),
         until: read.until,
         caught_up: read.until >= read.head,
     }

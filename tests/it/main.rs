@@ -23,6 +23,7 @@ mod policies;
 mod publications;
 mod readers;
 mod resume;
+mod row_level_security;
 mod rows;
 mod schema_changes;
 mod seed;

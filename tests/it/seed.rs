@@ -181,10 +181,11 @@ async fn fb_13_anonymous_clients_see_granted_tables_without_row_level_security_o
         )
         .await;
     let mut client = stack.seed().await;
-    for channel in ["table:public.owned", "table:public.private", "table:public.missing"] {
+    for channel in ["table:public.private", "table:public.missing"] {
         let answer = client.try_subscribe(json!({"channel": channel})).await;
         assert_eq!(answer.kind(), "error", "{channel}: {answer}");
     }
+    client.subscribe("table:public.owned").await;
     client.subscribe("table:public.t").await;
     stack.exec("insert into owned values (1); insert into private values (1); insert into t values (7)").await;
     assert_eq!(next(&mut client).await["payload"]["record"]["id"], 7);

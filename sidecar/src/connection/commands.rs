@@ -11,14 +11,15 @@ use super::{
     Connection, Incoming, Services,
     feed::Feed,
     frame_bytes_max,
-    refusals::{auth_error, grant_error, publish_error},
+    refusals::{auth_error, grant_error, judge_error, publish_error},
     subscriptions::{Doubt, Subscription, Wish, form},
 };
 use crate::{
     auth::GrantError,
+    court::{JudgeError, Seat},
     error::{CloseReason, Code, CommandError},
     hub::{Page, SubscriberId},
-    model::{Channel, ChannelName, Columns, Grant, Identity, Offset},
+    model::{Channel, ChannelName, Columns, Grant, Identity, Offset, Topic},
     postgres::{
         authorize::Question,
         publish::{Published, publish_as},
@@ -38,6 +39,8 @@ pub(super) enum Outcome {
 pub(super) struct Begin {
     grant: Arc<Grant>,
     wish: Wish,
+    /// Where its events are judged, when policies decide.
+    seat: Option<Seat>,
     /// The cursor and its first page, for those who resume.
     resume: Option<(Offset, Page)>,
 }
@@ -218,7 +221,7 @@ impl Connection {
 
     /// Makes a subscription: its ack first, then the gap, then the snapshot, then what the feed brings.
     fn begin(&mut self, request: &Subscribe, channel: Channel, begin: Begin) -> Result<(), CommandError> {
-        let Begin { grant, wish, resume } = begin;
+        let Begin { grant, wish, seat, resume } = begin;
         let columns = grant.table.as_ref().map(|table| wish.columns(table)).transpose()?;
         if request.snapshot && !has_key(&grant, columns.as_ref()) {
             return Err(CommandError::no_key());
@@ -231,7 +234,7 @@ impl Connection {
         let (feed, page) = match resume {
             Some((cursor, page)) => (Some(Feed::behind(cursor)), Some(page)),
             None if awaits_snapshot => (self.services.hub.head().map(Feed::behind), None),
-            None => (self.flow.feed_from_now(subscriber, &grant.topic, replaced), None),
+            None => (self.flow.feed_from_now(subscriber, &grant.topic, seat.as_ref(), replaced), None),
         };
         let feed = feed.ok_or_else(CommandError::unavailable)?;
         if let Some(replaced) = replaced {
@@ -253,6 +256,7 @@ impl Connection {
             address,
             channel,
             grant,
+            seat,
             wish,
             feed,
             awaits_snapshot,
@@ -349,12 +353,13 @@ async fn begin(
     // Before the log was read once, nobody can say where "now" is.
     services.hub.head().ok_or_else(CommandError::unavailable)?;
     let grant = grant(services, identity, channel).await?;
+    let seat = seat(services, identity, &grant).map_err(|error| judge_error(&error))?;
     let resume = match since {
         None => None,
-        Some(Since::After(cursor)) => Some((cursor, first_page(services, &grant, &wish, cursor).await?)),
-        Some(Since::Oldest) => Some(oldest_page(services, &grant, &wish).await?),
+        Some(Since::After(cursor)) => Some((cursor, first_page(services, &grant, &wish, seat.as_ref(), cursor).await?)),
+        Some(Since::Oldest) => Some(oldest_page(services, &grant, &wish, seat.as_ref()).await?),
     };
-    Ok(Begin { grant, wish, resume })
+    Ok(Begin { grant, wish, seat, resume })
 }
 
 /// The right to listen. A refusal takes the same time whether the name exists or not, as far as it can be had.
@@ -367,9 +372,38 @@ async fn grant(services: &Services, identity: &Identity, channel: &Channel) -> R
     answer.map_err(|error| grant_error(&error))
 }
 
-async fn first_page(services: &Services, grant: &Grant, wish: &Wish, cursor: Offset) -> Result<Page, CommandError> {
+/// Where the events of a grant are judged for an identity; `None` when no policy decides.
+pub(super) fn seat(services: &Services, identity: &Identity, grant: &Grant) -> Result<Option<Seat>, JudgeError> {
+    match grant.topic {
+        Topic::Table(relation) if grant.is_judged() => services.court.seat(relation, identity.party()).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// As [`raw_page`], with what is seen of it. Where nobody can say yet, the page is empty, and asked for again when the
+/// subscription stands.
+async fn first_page(
+    services: &Services,
+    grant: &Grant,
+    wish: &Wish,
+    seat: Option<&Seat>,
+    cursor: Offset,
+) -> Result<Page, CommandError> {
+    let page = raw_page(services, grant, wish, cursor).await?;
+    let (Some(seat), Topic::Table(relation)) = (seat, &grant.topic) else {
+        return Ok(page);
+    };
+    let (gap, start) = (page.gap, page.gap.map_or(cursor, |gap| gap.to));
+    match services.court.judge(*relation, seat.party(), page).await {
+        Ok(page) => Ok(page),
+        Err(error @ JudgeError::Held(_)) => Err(judge_error(&error)),
+        Err(_) => Ok(Page { gap, until: start, ..Page::default() }),
+    }
+}
+
+async fn raw_page(services: &Services, grant: &Grant, wish: &Wish, cursor: Offset) -> Result<Page, CommandError> {
     let recent = services.hub.recent(&grant.topic, cursor, PAGE);
-    if let Some(page) = recent.filter(|page| page.events.iter().all(|it| wish.fits(grant, it.event()))) {
+    if let Some(page) = recent.filter(|page| page.events.iter().all(|it| wish.fits(grant, it.event.event()))) {
         services.metrics.replays.inc("memory");
         return Ok(page);
     }
@@ -381,8 +415,13 @@ async fn first_page(services: &Services, grant: &Grant, wish: &Wish, cursor: Off
 }
 
 /// Whoever asks for the oldest events misses nothing that lies before them: the gap in front is not told.
-async fn oldest_page(services: &Services, grant: &Grant, wish: &Wish) -> Result<(Offset, Page), CommandError> {
-    let mut page = first_page(services, grant, wish, Offset::ZERO).await?;
+async fn oldest_page(
+    services: &Services,
+    grant: &Grant,
+    wish: &Wish,
+    seat: Option<&Seat>,
+) -> Result<(Offset, Page), CommandError> {
+    let mut page = first_page(services, grant, wish, seat, Offset::ZERO).await?;
     let cursor = page.gap.take().map_or(Offset::ZERO, |gap| gap.to);
     Ok((cursor, page))
 }

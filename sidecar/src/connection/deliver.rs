@@ -7,13 +7,19 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{Connection, Services, flow::Out};
+use super::{
+    Connection, Services,
+    flow::{Out, Wanted},
+    refusals::judge_error,
+};
 use crate::{
     auth::GrantError,
+    court::JudgeError,
     hub::{Page, SubscriberId},
-    model::Grant,
+    model::{Grant, Topic},
     postgres::{authorize::Question, log::ReadError},
     protocol::Notice,
+    replay::PAGE,
 };
 
 /// When a page that could not be had is asked for again.
@@ -24,7 +30,16 @@ const TURN: usize = 256;
 /// A page of the log, and the verdict that was asked for before it.
 pub(super) struct Paged {
     verdict: Option<Verdict>,
-    page: Result<Page, ReadError>,
+    page: Result<Page, PageError>,
+}
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+enum PageError {
+    #[error("{}", .0.chain())]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
 }
 
 type Verdict = (Question, Result<Arc<Grant>, GrantError>);
@@ -82,7 +97,6 @@ impl Connection {
             return;
         };
         let services = Arc::clone(&self.services);
-        services.metrics.replays.inc("log");
         let subscription = self.flow.subscriptions.get_mut(wanted.subscriber).filter(|_| wanted.verdict);
         let question = subscription.map(|it| Question::new(&self.identity, it.channel.clone()));
         self.page = Some(Box::pin(async move {
@@ -90,15 +104,15 @@ impl Connection {
                 Some(question) => Some(judge_anew(&services, question).await),
                 None => None,
             };
-            let page = services.replay.page(&wanted.topic, wanted.after).await;
-            (wanted.subscriber, Paged { verdict, page })
+            (wanted.subscriber, Paged { verdict, page: page(&services, &wanted).await })
         }));
     }
 
     /// A page came from the log, or could not be had.
     pub(super) fn paged(&mut self, subscriber: SubscriberId, it: Paged) {
         if it.verdict.is_some_and(|verdict| !self.take_verdict(subscriber, verdict)) {
-            return self.flow.no_page();
+            self.flow.no_page();
+            return;
         }
         match it.page {
             Ok(page) => {
@@ -106,14 +120,21 @@ impl Connection {
                 self.flow.take_page(subscriber, page, &mut out);
                 self.send_out(&mut out);
             }
-            Err(error) => {
-                if matches!(error, ReadError::Broken(_)) {
-                    self.services.metrics.read_errors.inc();
-                }
-                self.flow.no_page();
-                self.retry_page(&error.chain());
-            }
+            Err(error) => self.no_page(subscriber, &error),
         }
+    }
+
+    fn no_page(&mut self, subscriber: SubscriberId, error: &PageError) {
+        let is_stale = self.flow.no_page();
+        match error {
+            _ if is_stale => return,
+            PageError::Judge(held @ JudgeError::Held(_)) => return self.end_with_error(subscriber, judge_error(held)),
+            PageError::Read(ReadError::Broken(_)) => {
+                self.services.metrics.read_errors.inc();
+            }
+            _ => (),
+        }
+        self.retry_page(&error.to_string());
     }
 
     /// Gives whether there was one.
@@ -138,6 +159,21 @@ impl Connection {
         self.page_retry_at = now + PAGE_RETRY;
         self.clock.look_in(PAGE_RETRY, now);
     }
+}
+
+/// What is judged is asked for here even when memory has it, because judging takes a while.
+async fn page(services: &Services, wanted: &Wanted) -> Result<Page, PageError> {
+    let (Some(party), Topic::Table(relation)) = (&wanted.judged_as, &wanted.topic) else {
+        services.metrics.replays.inc("log");
+        return Ok(services.replay.page(&wanted.topic, wanted.after).await?);
+    };
+    let recent = services.hub.recent(&wanted.topic, wanted.after, PAGE).filter(|_| wanted.takes_memory);
+    services.metrics.replays.inc(if recent.is_some() { "memory" } else { "log" });
+    let page = match recent {
+        Some(page) => page,
+        None => services.replay.page(&wanted.topic, wanted.after).await?,
+    };
+    Ok(services.court.judge(*relation, party, page).await?)
 }
 
 async fn judge_anew(services: &Services, question: Question) -> Verdict {

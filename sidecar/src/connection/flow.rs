@@ -8,9 +8,10 @@ use super::{
     subscriptions::{Remedy, Subscription, Subscriptions},
 };
 use crate::{
-    hub::{Delivery, Hub, Item, Outbox, Page, PageLimits, SubscriberId},
-    model::{Gap, GapReason, Offset, Topic},
-    protocol::{Address, DialectId, Published},
+    court::Seat,
+    hub::{Delivery, Hub, Item, Outbox, Page, PageLimits, Position, Seen, SubscriberId},
+    model::{Gap, GapReason, Offset, Party, Topic},
+    protocol::{Address, DialectId},
 };
 
 /// Everything that a connection listens to, and how far it is with each.
@@ -20,10 +21,13 @@ pub(super) struct Flow {
     outbox: Arc<Outbox>,
     dialect: DialectId,
     page_limits: PageLimits,
-    /// Everything up to here was taken from the queue.
+    /// Everything of the hub's up to here was taken from the queue. What was judged comes in another order: each judged
+    /// feed has only its own cursor.
     safe: Offset,
     /// Whose page is being asked of the log.
     page_for: Option<SubscriberId>,
+    /// That page was asked for under other rights.
+    page_is_stale: bool,
     last_replayed: Option<SubscriberId>,
 }
 
@@ -44,6 +48,10 @@ pub(super) struct Wanted {
     pub(super) after: Offset,
     /// The grant is to be judged anew before the log is read.
     pub(super) verdict: bool,
+    /// Its events are to be judged as this party.
+    pub(super) judged_as: Option<Party>,
+    /// Memory may have it.
+    pub(super) takes_memory: bool,
 }
 
 impl Flow {
@@ -56,6 +64,7 @@ impl Flow {
             page_limits,
             safe: Offset::ZERO,
             page_for: None,
+            page_is_stale: false,
             last_replayed: None,
         }
     }
@@ -80,8 +89,8 @@ impl Flow {
         }
         for subscriber in self.subscriptions.ids() {
             if let Some(subscription) = self.subscriptions.get_mut(subscriber) {
-                self.hub.leave(subscription.topic(), subscriber);
-                subscription.feed.step_back(self.safe);
+                leave(&self.hub, subscriber, subscription);
+                subscription.step_back(self.safe);
             }
         }
         self.subscriptions.recount();
@@ -96,27 +105,44 @@ impl Flow {
             Item::Event(event) => event.previous(),
             // Others may still have theirs in the queue, so it never moves forward.
             Item::Break(it) => self.safe.min(it.gap.to),
-        };
-        let Some(subscription) = self.subscriptions.get_mut(subscriber) else {
-            return true;
+            Item::Judged(_) | Item::Missed => self.safe,
         };
         match item {
-            Item::Event(event) if !subscription.feed.wants_live(event.event().offset) => (),
-            Item::Event(event) if subscription.fits(event.event()) => {
-                subscription.feed.sent(event.event().offset);
-                out.extend(frame(subscription, &event, self.dialect));
-            }
-            Item::Event(event) => {
-                subscription.doubt(event.event().offset);
-                self.step_back(subscriber);
-            }
+            Item::Event(event) => self.step_live(subscriber, &Seen::unjudged(event), out),
+            Item::Judged(seen) => self.step_live(subscriber, &seen, out),
+            Item::Missed => self.miss(subscriber),
             Item::Break(it) => {
-                if subscription.feed.broke(&it) {
+                if let Some(subscription) = self.subscriptions.get_mut(subscriber)
+                    && subscription.feed.broke(&it)
+                {
                     out.push(Out::Gap(subscription.address.clone(), it.gap));
                 }
             }
         }
         true
+    }
+
+    fn step_live(&mut self, subscriber: SubscriberId, seen: &Seen, out: &mut Vec<Out>) {
+        let offset = seen.event.event().offset;
+        let Some(subscription) = self.subscriptions.get_mut(subscriber).filter(|it| it.feed.wants_live(offset)) else {
+            return;
+        };
+        if !subscription.is_sure_of(seen) {
+            self.step_back(subscriber);
+        } else if subscription.fits(seen.event.event()) {
+            subscription.feed.sent(offset);
+            out.extend(subscription.out(seen, self.dialect));
+        } else {
+            subscription.doubt(offset);
+            self.step_back(subscriber);
+        }
+    }
+
+    /// Something was not judged: the log has it.
+    fn miss(&mut self, subscriber: SubscriberId) {
+        if self.subscriptions.get_mut(subscriber).is_some_and(|it| it.feed.is_live()) {
+            self.step_back(subscriber);
+        }
     }
 
     fn step_page(&mut self, out: &mut Vec<Out>) -> bool {
@@ -127,8 +153,8 @@ impl Flow {
         let Some(subscription) = self.subscriptions.get_mut(subscriber) else {
             return false;
         };
-        if let Some(event) = subscription.page.as_mut().and_then(|page| page.events.pop_front()) {
-            self.step_replayed(subscriber, &event, out);
+        if let Some(seen) = subscription.page.as_mut().and_then(|page| page.events.pop_front()) {
+            self.step_replayed(subscriber, &seen, out);
             return true;
         }
         let Some(page) = subscription.page.take() else {
@@ -141,14 +167,17 @@ impl Flow {
         true
     }
 
-    fn step_replayed(&mut self, subscriber: SubscriberId, event: &Published, out: &mut Vec<Out>) {
-        let offset = event.event().offset;
+    fn step_replayed(&mut self, subscriber: SubscriberId, seen: &Seen, out: &mut Vec<Out>) {
+        let offset = seen.event.event().offset;
         let Some(subscription) = self.subscriptions.get_mut(subscriber).filter(|it| it.feed.wants_replayed(offset))
         else {
             return;
         };
-        if subscription.fits(event.event()) {
-            out.extend(frame(subscription, event, self.dialect));
+        if !subscription.is_sure_of(seen) {
+            return self.step_back(subscriber);
+        }
+        if subscription.fits(seen.event.event()) {
+            out.extend(subscription.out(seen, self.dialect));
         } else if subscription.doubt(offset) {
             return self.step_back(subscriber);
         } else {
@@ -162,11 +191,27 @@ impl Flow {
     /// its doubt is resolved.
     fn step_back(&mut self, subscriber: SubscriberId) {
         if let Some(subscription) = self.subscriptions.get_mut(subscriber) {
-            self.hub.leave(subscription.topic(), subscriber);
-            subscription.feed.step_back(self.safe);
+            leave(&self.hub, subscriber, subscription);
+            subscription.step_back(self.safe);
             subscription.page = None;
         }
         self.subscriptions.recount();
+    }
+
+    /// What was judged before is not worth anything any more: says so, and goes on from where it stands with what is
+    /// judged from now on; without a seat, with what nobody has to judge.
+    pub(super) fn reseat(&mut self, subscriber: SubscriberId, seat: Option<Seat>, out: &mut Vec<Out>) {
+        self.step_back(subscriber);
+        self.page_is_stale |= self.page_for == Some(subscriber);
+        let Some(subscription) = self.subscriptions.get_mut(subscriber) else {
+            return;
+        };
+        subscription.seat = seat;
+        if !subscription.awaits_snapshot {
+            let at = subscription.feed.cursor();
+            let gap = Gap { reason: GapReason::Unjudged, from: at, to: at };
+            out.push(Out::Gap(subscription.address.clone(), gap));
+        }
     }
 
     /// Registers a feed that has caught up: it is live, or has a little more to replay.
@@ -175,11 +220,13 @@ impl Flow {
         let Some(subscription) = self.subscriptions.get_mut(subscriber) else {
             return;
         };
-        let Some(position) = self.hub.join(subscription.topic(), subscriber, &self.outbox) else {
+        let (topic, seat) = (subscription.topic(), subscription.seat.as_ref());
+        let Some(position) = enter(&self.hub, topic, seat, subscriber, &self.outbox) else {
             return;
         };
+        let is_judged = seat.is_some();
         subscription.feed.joined(position);
-        if nobody_live {
+        if nobody_live && !is_judged {
             // What the queue said before has no meaning for a feed that joined after it.
             self.safe = position.begun;
         }
@@ -198,7 +245,7 @@ impl Flow {
                 continue;
             };
             let recent = self.hub.recent(subscription.topic(), subscription.feed.cursor(), self.page_limits);
-            if recent.as_ref().is_some_and(|page| page.events.iter().any(|it| !subscription.fits(it.event()))) {
+            if recent.as_ref().is_some_and(|page| page.events.iter().any(|it| !subscription.fits(it.event.event()))) {
                 subscription.doubt.remedy = Remedy::Log;
             } else if recent.is_some() {
                 subscription.page = recent;
@@ -217,14 +264,19 @@ impl Flow {
         let (subscriber, subscription) = self.subscriptions.iter().find(|(_, it)| it.needs_page())?;
         let (topic, after) = (subscription.topic().clone(), subscription.feed.cursor());
         let verdict = subscription.doubt.remedy == Remedy::Verdict;
+        let judged_as = subscription.seat.as_ref().map(|seat| seat.party().clone());
+        let takes_memory = subscription.doubt.remedy == Remedy::None;
         self.page_for = Some(subscriber);
-        Some(Wanted { subscriber, topic, after, verdict })
+        self.page_is_stale = false;
+        Some(Wanted { subscriber, topic, after, verdict, judged_as, takes_memory })
     }
 
     /// The page that was asked for has come.
     pub(super) fn take_page(&mut self, subscriber: SubscriberId, page: Page, out: &mut Vec<Out>) {
         self.page_for = None;
-        let Some(subscription) = self.subscriptions.get_mut(subscriber).filter(|it| it.needs_page()) else {
+        let is_stale = std::mem::take(&mut self.page_is_stale);
+        let subscription = self.subscriptions.get_mut(subscriber).filter(|it| it.needs_page() && !is_stale);
+        let Some(subscription) = subscription else {
             return;
         };
         subscription.take_first_page(page, out);
@@ -238,9 +290,17 @@ impl Flow {
         }
     }
 
-    /// The page that was asked for cannot be had now.
-    pub(super) fn no_page(&mut self) {
-        self.page_for = None;
+    /// The page that was asked for cannot be had now. Gives whether it was asked for under other rights.
+    pub(super) fn no_page(&mut self) -> bool {
+        let is_stale = std::mem::take(&mut self.page_is_stale);
+        let Some(subscriber) = self.page_for.take() else {
+            return is_stale;
+        };
+        // The others' events do not wait for somebody's policies.
+        if self.subscriptions.get_mut(subscriber).is_some_and(|it| it.feed.is_closing() && it.seat.is_some()) {
+            self.step_back(subscriber);
+        }
+        is_stale
     }
 
     /// A feed for a new subscription that wants what comes from now on; `None` before the log was first read.
@@ -251,16 +311,17 @@ impl Flow {
         &mut self,
         subscriber: SubscriberId,
         topic: &Topic,
+        seat: Option<&Seat>,
         replaced: Option<SubscriberId>,
     ) -> Option<Feed> {
         let safe = self.safe;
         let old = replaced.and_then(|replaced| self.subscriptions.get_mut(replaced));
         if let Some(old) = old.filter(|old| old.topic() == topic) {
-            return Some(Feed::behind(old.feed.safe_cursor(safe)));
+            return Some(Feed::behind(old.safe_cursor(safe)));
         }
         let nobody_live = !self.subscriptions.any_live();
-        let position = self.hub.join(topic, subscriber, &self.outbox)?;
-        if nobody_live {
+        let position = enter(&self.hub, topic, seat, subscriber, &self.outbox)?;
+        if nobody_live && seat.is_none() {
             self.safe = position.begun;
         }
         Some(Feed::live(position))
@@ -269,7 +330,7 @@ impl Flow {
     /// Ends a subscription.
     pub(super) fn end(&mut self, subscriber: SubscriberId) -> Option<Box<Subscription>> {
         let subscription = self.subscriptions.remove(subscriber)?;
-        self.hub.leave(subscription.topic(), subscriber);
+        leave(&self.hub, subscriber, &subscription);
         Some(subscription)
     }
 
@@ -280,13 +341,32 @@ impl Flow {
         if self.subscriptions.len() == 0 {
             return Some(head);
         }
+        let judged = self.subscriptions.judged_heads();
         if self.outbox.is_empty() {
             self.safe = self.safe.max(head);
+            self.subscriptions.all_judged_up_to(&judged);
         }
-        self.subscriptions.iter().map(|(_, it)| it.feed.safe_cursor(self.safe)).min()
+        self.subscriptions.iter().map(|(_, it)| it.safe_cursor(self.safe)).min()
     }
 }
 
-fn frame(subscription: &Subscription, event: &Published, dialect: DialectId) -> Option<Out> {
-    subscription.frame(event, dialect).map(Out::Event)
+/// Registers for the events of a topic: for all of them, or for what is seen of them from a seat.
+fn enter(
+    hub: &Hub,
+    topic: &Topic,
+    seat: Option<&Seat>,
+    subscriber: SubscriberId,
+    outbox: &Arc<Outbox>,
+) -> Option<Position> {
+    match seat {
+        Some(seat) => seat.join(subscriber, outbox),
+        None => hub.join(topic, subscriber, outbox),
+    }
+}
+
+fn leave(hub: &Hub, subscriber: SubscriberId, subscription: &Subscription) {
+    match &subscription.seat {
+        Some(seat) => seat.leave(subscriber),
+        None => hub.leave(subscription.topic(), subscriber),
+    }
 }

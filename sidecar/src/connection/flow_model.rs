@@ -9,13 +9,20 @@ use std::{
     sync::Arc,
 };
 
+mod court;
+mod record;
+
+use court::Courts;
+use record::Record;
+
 use super::{
     feed::Feed,
     flow::{Flow, Out, Wanted},
     subscriptions::{Doubt, Subscription, Wish, form},
 };
 use crate::{
-    hub::{Batch, Hub, Outbox, Page, PageLimits, SubscriberId, number, tests::event},
+    court::Seat,
+    hub::{Batch, Hub, Outbox, Page, PageLimits, Seen, SubscriberId, number, tests::event},
     model::{Channel, Columns, Event, EventKind, Gap, GapReason, Grant, Offset, Relation, TableGrant, Topic},
     protocol::{Address, DialectId, Form, Published},
 };
@@ -39,15 +46,6 @@ impl Random {
     }
 }
 
-/// What one subscription was promised and what it got.
-#[derive(Debug)]
-struct Record {
-    table: u32,
-    start: i64,
-    got: Vec<i64>,
-    gaps: Vec<Gap>,
-}
-
 struct World {
     random: Random,
     hub: Arc<Hub>,
@@ -63,6 +61,7 @@ struct World {
     settles_at: Option<i64>,
     flow: Flow,
     outbox: Arc<Outbox>,
+    courts: Courts,
     asked: Option<Wanted>,
     records: BTreeMap<String, Record>,
     finished: Vec<Record>,
@@ -81,7 +80,9 @@ impl World {
         let frames_max = usize::try_from(2 + random.below(6)).expect("small");
         let outbox = Arc::new(Outbox::new(frames_max, 1_000_000));
         let flow = Flow::new(Arc::clone(&hub), Arc::clone(&outbox), DialectId::NATIVE, PAGE);
+        let inbox_max = PageLimits { events: usize::try_from(1 + random.below(8)).expect("small"), bytes: 1_000_000 };
         Self {
+            courts: Courts::new(&hub, inbox_max),
             random,
             hub,
             history: Vec::new(),
@@ -101,7 +102,7 @@ impl World {
     }
 
     fn act(&mut self) {
-        match self.random.below(14) {
+        match self.random.below(18) {
             0 | 1 => self.commit(),
             2 => self.read(),
             3..=5 => self.serve(),
@@ -111,6 +112,8 @@ impl World {
             11 => self.subscribe(),
             12 if self.random.one_in(4) => self.rename(),
             12 => self.judge_all(),
+            14..=16 => self.sit(),
+            17 => self.change_eyes(),
             _ if self.random.one_in(6) => self.forget(),
             _ if self.random.one_in(3) => self.unsubscribe(),
             _ if self.random.one_in(2) => self.send_snapshots(),
@@ -255,11 +258,15 @@ impl World {
     }
 
     fn answer(&mut self) {
-        let Some(Wanted { subscriber, topic: Topic::Table(table), after, verdict }) = self.asked.take() else {
+        let Some(wanted) = self.asked.take() else {
+            return;
+        };
+        let Wanted { subscriber, topic: Topic::Table(table), after, verdict, .. } = wanted else {
             return;
         };
         if self.random.one_in(5) {
-            return self.flow.no_page();
+            self.flow.no_page();
+            return;
         }
         if verdict {
             self.judge(subscriber);
@@ -267,7 +274,12 @@ impl World {
         if self.random.one_in(5) {
             self.shapes[table as usize] += 1;
         }
-        let page = self.page(table, after);
+        let recent = wanted.judged_as.as_ref().filter(|_| wanted.takes_memory);
+        let recent = recent.and_then(|_| self.hub.recent(&wanted.topic, after, PAGE));
+        let mut page = recent.unwrap_or_else(|| self.page(table, after));
+        if let Some(party) = &wanted.judged_as {
+            court::judge(&mut page, court::eyes(party));
+        }
         let mut out = Vec::new();
         self.flow.take_page(subscriber, page, &mut out);
         self.note(out);
@@ -276,7 +288,8 @@ impl World {
     fn page(&self, table: u32, after: Offset) -> Page {
         let (gap, events, until, head) = self.log(after.get(), PAGE.events, Some(table));
         let start = gap.map_or(after, |gap| gap.to);
-        Page { gap, events: number(start, events).into(), until: offset(until), caught_up: until >= head }
+        let events = number(start, events).into_iter().map(Seen::unjudged).collect();
+        Page { gap, events, until: offset(until), caught_up: until >= head }
     }
 
     fn subscribe(&mut self) {
@@ -290,20 +303,22 @@ impl World {
         let table = u32::try_from(self.random.below(u64::from(TABLES))).expect("small");
         let subscriber = self.hub.subscriber_id();
         let replaced = self.flow.subscriptions.find(&name);
+        let eyes = self.random_eyes();
+        let seat = self.courts.seat(table, eyes);
         let awaits_snapshot = self.random.one_in(5);
         let (feed, page) = if awaits_snapshot {
             (Feed::behind(self.hub.head().expect("started")), None)
         } else if self.random.one_in(2) {
-            let feed = self.flow.feed_from_now(subscriber, &Topic::Table(table), replaced).expect("started");
-            (feed, None)
+            let feed = self.flow.feed_from_now(subscriber, &Topic::Table(table), seat.as_ref(), replaced);
+            (feed.expect("started"), None)
         } else {
-            let (feed, page) = self.resume(table);
+            let (feed, page) = self.resume(table, eyes);
             (feed, Some(page))
         };
         if let Some(replaced) = replaced {
             self.close(replaced, &name);
         }
-        self.open(subscriber, &name, table, feed, page);
+        self.open(subscriber, &name, (table, seat), feed, page);
         if let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) {
             subscription.awaits_snapshot = awaits_snapshot;
         }
@@ -325,20 +340,33 @@ impl World {
     }
 
     /// From an offset that was seen before, and perhaps is gone from the log, or is not even read yet.
-    fn resume(&mut self, table: u32) -> (Feed, Page) {
+    fn resume(&mut self, table: u32, eyes: Option<u32>) -> (Feed, Page) {
         let known: Vec<i64> = [100].into_iter().chain(self.history.iter().map(|(number, _)| *number)).collect();
         let index = usize::try_from(self.random.below(known.len() as u64)).expect("small");
         let cursor = offset(known[index]);
-        let page = self.hub.recent(&Topic::Table(table), cursor, PAGE).unwrap_or_else(|| self.page(table, cursor));
+        let mut page = self.hub.recent(&Topic::Table(table), cursor, PAGE).unwrap_or_else(|| self.page(table, cursor));
+        if let Some(eyes) = eyes {
+            court::judge(&mut page, eyes);
+        }
         (Feed::behind(cursor), page)
     }
 
-    fn open(&mut self, subscriber: SubscriberId, name: &str, table: u32, feed: Feed, page: Option<Page>) {
-        let record = Record { table, start: feed.cursor().get(), got: Vec::new(), gaps: Vec::new() };
+    fn open(
+        &mut self,
+        subscriber: SubscriberId,
+        name: &str,
+        (table, seat): (u32, Option<Seat>),
+        feed: Feed,
+        page: Option<Page>,
+    ) {
+        let start = feed.cursor().get();
+        let eyes = vec![(0, seat.as_ref().map(|seat| court::eyes(seat.party())))];
+        let record = Record { table, start, eyes, got: Vec::new(), gaps: Vec::new() };
         self.records.insert(name.to_owned(), record);
         // What is known may be a little old.
         let known = self.shapes[table as usize] - i64::from(self.random.one_in(4));
         let mut subscription = subscription(name, table, known, feed);
+        subscription.seat = seat;
         let mut out = Vec::new();
         if let Some(page) = page {
             subscription.take_first_page(page, &mut out);
@@ -360,14 +388,20 @@ impl World {
         self.finished.extend(self.records.remove(name));
     }
 
+    fn is_moving(&self) -> bool {
+        let is_read = self.cursor == self.end && self.serving.is_empty() && self.settles_at.is_none();
+        !is_read || self.flow.subscriptions.any_replaying() || self.courts.is_busy() || !self.outbox.is_empty()
+    }
+
     /// Everything comes to rest, then everything is compared.
     fn finish(mut self) {
         self.send_snapshots();
-        while self.cursor < self.end || self.flow.subscriptions.any_replaying() || !self.outbox.is_empty() {
+        while self.is_moving() {
             self.read();
             while !self.serving.is_empty() || self.settles_at.is_some() {
                 self.serve();
             }
+            self.sit();
             self.ask();
             self.answer();
             self.step();
@@ -378,24 +412,6 @@ impl World {
         for record in &self.finished {
             record.check_order();
         }
-    }
-}
-
-impl Record {
-    fn check_order(&self) {
-        assert!(self.got.is_sorted_by(|a, b| a < b), "an offset came twice or out of order: {self:?}");
-        assert!(self.got.first().is_none_or(|first| *first > self.start), "an offset came again: {self:?}");
-    }
-
-    /// Everything up to `until` came, or a gap said that it would not.
-    fn check(&self, history: &[(i64, u32)], until: i64) {
-        self.check_order();
-        let missing = |number: &i64| {
-            !self.got.contains(number) && !self.gaps.iter().any(|gap| (gap.from.get()..=gap.to.get()).contains(number))
-        };
-        let due = history.iter().filter(|(number, table)| *table == self.table && *number > self.start);
-        let lost: Vec<i64> = due.map(|(number, _)| *number).filter(|it| *it <= until).filter(missing).collect();
-        assert!(lost.is_empty(), "lost {lost:?} up to {until}: {self:?}");
     }
 }
 
@@ -416,8 +432,15 @@ fn name(shape: i64) -> Arc<str> {
 
 fn grant(table: u32, shape: i64) -> (Arc<Grant>, Form) {
     let columns = Columns::new([name(shape)]);
-    let seen =
-        TableGrant { columns: columns.clone(), types: [].into(), key: None, shape: Some(shape), is_whole: false };
+    let seen = TableGrant {
+        columns: columns.clone(),
+        types: [].into(),
+        key: None,
+        shape: Some(shape),
+        is_whole: false,
+        is_judged: false,
+        rights: 0,
+    };
     let topic = Topic::Table(table);
     let form = form(&topic, Some(columns));
     (Arc::new(Grant { topic, table: Some(seen) }), form)
@@ -432,6 +455,7 @@ fn subscription(name: &str, table: u32, shape: i64, feed: Feed) -> Subscription 
         channel: Channel::parse("table:s.t").expect("a name"),
         address,
         grant,
+        seat: None,
         wish: Wish::default(),
         feed,
         awaits_snapshot: false,

@@ -41,6 +41,7 @@ use snapshot::Step;
 use crate::{
     auth::{Authenticator, Authorizer},
     config::{Limits, Timing},
+    court::Court,
     error::{CloseReason, CommandError},
     hub::{Attachment, Hub, Outbox, SubscriberId},
     metrics::Metrics,
@@ -58,6 +59,8 @@ pub struct Services {
     pub authenticator: Arc<Authenticator>,
     /// Who may listen.
     pub authorizer: Arc<Authorizer>,
+    /// Who sees what, where policies decide.
+    pub court: Court,
     /// Pages of what was missed.
     pub replay: Replay,
     /// Turns of snapshots.

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Connection, subscriptions::form};
+use super::{Connection, commands::seat, refusals::judge_error, subscriptions::form};
 use crate::{
     error::{CloseReason, Code, CommandError},
     hub::{Note, SubscriberId},
-    model::{Channel, Grant, Refusal},
+    model::{Grant, Refusal},
     protocol::Notice,
 };
 
@@ -67,13 +67,39 @@ impl Connection {
         let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) else {
             return;
         };
-        if *subscription.grant == *grant {
-            return;
-        }
         if subscription.grant.topic != grant.topic {
             // The name means another table now: what was subscribed to is gone.
             return self.end_with_error(subscriber, table_dropped());
         }
+        let is_sitting = subscription.seat.as_ref().is_some_and(|seat| *seat.party() == self.identity.party());
+        if subscription.grant.keeps_verdicts_of(&grant) && is_sitting == grant.is_judged() {
+            return self.relook(subscriber, grant);
+        }
+        self.reseat(subscriber, &grant);
+        self.relook(subscriber, grant);
+    }
+
+    /// Verdicts that were given before are not worth anything any more: the subscription is judged anew from here on.
+    fn reseat(&mut self, subscriber: SubscriberId, grant: &Grant) {
+        if self.snapshot_for == Some(subscriber) {
+            // Its rows were seen with other rights, and some may be with the client already.
+            return self.end_with_error(subscriber, CommandError::no_snapshot());
+        }
+        match seat(&self.services, &self.identity, grant) {
+            Ok(seat) => {
+                let mut out = Vec::new();
+                self.flow.reseat(subscriber, seat, &mut out);
+                self.send_out(&mut out);
+            }
+            Err(error) => self.end_with_error(subscriber, judge_error(&error)),
+        }
+    }
+
+    /// What may be seen of the columns may have changed.
+    fn relook(&mut self, subscriber: SubscriberId, grant: Arc<Grant>) {
+        let Some(subscription) = self.flow.subscriptions.get_mut(subscriber).filter(|it| *it.grant != *grant) else {
+            return;
+        };
         let columns = grant.table.as_ref().map(|table| subscription.wish.visible(table));
         if columns.as_ref().is_some_and(crate::model::Columns::is_empty) {
             return self.revoked(subscriber, &Refusal::Forbidden);
@@ -101,9 +127,6 @@ impl Connection {
             (Refusal::NoTable, _) => table_dropped(),
             (Refusal::NoChannel, _) => {
                 CommandError::new(Code::ChannelDisabled, "the channel was disabled: subscribe to another one")
-            }
-            (Refusal::Policies, Channel::Table(_)) => {
-                CommandError::new(Code::Unauthorized, "row level security decides for your role on this table now")
             }
             _ => CommandError::new(Code::Unauthorized, "you may no longer listen to this channel: ask for the right"),
         };

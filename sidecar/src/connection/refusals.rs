@@ -5,8 +5,8 @@ use tracing::{debug, warn};
 use super::Services;
 use crate::{
     auth::{AuthError, GrantError},
+    court::JudgeError,
     error::{Code, CommandError},
-    model::Refusal,
     postgres::publish::PublishError,
 };
 
@@ -18,12 +18,6 @@ pub(super) fn auth_error(services: &Services, error: &AuthError) -> CommandError
 
 pub(super) fn grant_error(error: &GrantError) -> CommandError {
     match error {
-        // A table that is enabled and granted, but has policies: its owner has to know why, and it is no secret that
-        // the table is there, because the role may select from it.
-        GrantError::Refused(Refusal::Policies) => CommandError::new(
-            Code::Unauthorized,
-            "the table has row level security that decides for your role: not available in this version",
-        ),
         GrantError::Refused(refusal) => {
             debug!(?refusal, "subscription refused");
             CommandError::no_such_channel()
@@ -33,6 +27,17 @@ pub(super) fn grant_error(error: &GrantError) -> CommandError {
             CommandError::unavailable()
         }
     }
+}
+
+/// Nobody can say what may be seen of a table.
+pub(super) fn judge_error(error: &JudgeError) -> CommandError {
+    let JudgeError::Held(wait) = error else {
+        warn!(error = %error, "a subscription could not be judged");
+        return CommandError::unavailable();
+    };
+    let text =
+        "the policies of this table take too long for you: come back later, or ask its owner to make them faster";
+    CommandError::new(Code::Unavailable, text).retry_after(*wait)
 }
 
 pub(super) fn publish_error(error: &PublishError) -> CommandError {

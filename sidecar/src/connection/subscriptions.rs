@@ -5,10 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{feed::Feed, flow::Out};
 use crate::{
     auth::Watch,
+    court::Seat,
     error::CommandError,
-    hub::{Page, SubscriberId},
-    model::{Channel, Columns, Event, EventKind, Grant, Offset, Op, TableGrant, Topic},
-    protocol::{Address, DialectId, Form, Published},
+    hub::{Page, Seen, SubscriberId},
+    model::{
+        Channel, Columns, Effect, Event, EventKind, Gap, GapReason, Grant, Offset, Op, RowChange, TableGrant, Topic,
+        Verdict, View,
+    },
+    protocol::{Address, DialectId, Form},
 };
 
 /// All subscriptions of a connection.
@@ -28,6 +32,8 @@ pub(super) struct Subscription {
     pub(super) address_text: Box<str>,
     pub(super) channel: Channel,
     pub(super) grant: Arc<Grant>,
+    /// Where its events are judged, when policies decide.
+    pub(super) seat: Option<Seat>,
     pub(super) form: Form,
     pub(super) wish: Wish,
     pub(super) feed: Feed,
@@ -127,24 +133,38 @@ impl Wish {
     /// Whether an event can be shown: when the names of its columns mean what they mean in the grant, or when no name
     /// matters because everything may be read and nothing is picked out.
     pub(super) fn fits(&self, grant: &Grant, event: &Event) -> bool {
-        grant.knows_columns_of(event) || self.takes_everything(grant) || !self.wants(event)
+        grant.knows_columns_of(event) || self.takes_everything(grant) || !self.may_want(event)
     }
 
     fn takes_everything(&self, grant: &Grant) -> bool {
         self.columns.is_none() && !self.numbers_as_text && grant.table.as_ref().is_some_and(|table| table.is_whole)
     }
 
-    /// Whether an event is wanted.
-    fn wants(&self, event: &Event) -> bool {
+    /// Whether an event may be wanted, however it looks.
+    fn may_want(&self, event: &Event) -> bool {
+        match &event.kind {
+            // An update may be one to some, and an insert or a delete to others.
+            EventKind::Row(change) if change.op == Op::Update => true,
+            _ => self.wants(event, View::Whole),
+        }
+    }
+
+    /// Whether an event is wanted that looks like this.
+    fn wants(&self, event: &Event, view: View) -> bool {
         match (&self.events, &event.kind) {
             (None, _) | (_, EventKind::Unjudged(_)) => true,
-            (Some(Events::Operations(wanted)), EventKind::Row(change)) => wanted.contains(&change.op),
+            (Some(Events::Operations(wanted)), EventKind::Row(change)) => wanted.contains(&view.op(change.op)),
             (Some(Events::Operations(wanted)), EventKind::Truncate(_)) => wanted.contains(&Op::Truncate),
             (Some(Events::Names(wanted)), EventKind::Message(message)) => {
                 wanted.iter().any(|name| **name == *message.event)
             }
             _ => false,
         }
+    }
+
+    /// Whether the old and the new image of a change are among the rows that are wanted; `None` where an image cannot say.
+    fn matches(&self, _change: &RowChange) -> (Option<bool>, Option<bool>) {
+        (Some(true), Some(true))
     }
 }
 
@@ -174,7 +194,23 @@ impl Subscription {
 
     /// Whether that page may come from memory.
     pub(super) fn takes_memory(&self) -> bool {
-        self.needs_page() && self.doubt.remedy == Remedy::None
+        self.needs_page() && self.doubt.remedy == Remedy::None && self.seat.is_none()
+    }
+
+    /// Whether it is known what may be shown of an event. Nothing is shown of one that should have been judged and was not.
+    pub(super) fn is_sure_of(&self, seen: &Seen) -> bool {
+        self.seat.is_none() || seen.verdict.is_some() || !seen.can_be_judged()
+    }
+
+    /// Goes on by pages. Everything of the hub's up to `safe` was taken from the queue.
+    pub(super) fn step_back(&mut self, safe: Offset) {
+        let safe = if self.seat.is_some() { self.feed.cursor() } else { safe };
+        self.feed.step_back(safe);
+    }
+
+    /// A cursor that is safe for it, when everything of the hub's up to `safe` was taken from the queue.
+    pub(super) fn safe_cursor(&self, safe: Offset) -> Offset {
+        if self.seat.is_some() { self.feed.cursor() } else { self.feed.safe_cursor(safe) }
     }
 
     /// Whether an event can be shown.
@@ -204,16 +240,39 @@ impl Subscription {
         self.page = Some(page).filter(|_| !self.awaits_snapshot);
     }
 
-    /// The event as this subscription gets it. It must [fit](Subscription::fits).
-    pub(super) fn frame(&self, event: &Published, dialect: DialectId) -> Option<String> {
-        if !self.wish.wants(event.event()) {
-            return None;
-        }
-        let body = match self.topic() {
-            Topic::Table(relation) if !self.grant.knows_columns_of(event.event()) => {
-                event.body(dialect, &Form::Table { relation: *relation, columns: Columns::everything() })
+    /// What this subscription gets of an event. It must be [sure](Subscription::is_sure_of) of it, and it must
+    /// [fit](Subscription::fits).
+    pub(super) fn out(&self, seen: &Seen, dialect: DialectId) -> Option<Out> {
+        let event = seen.event.event();
+        let view = match &event.kind {
+            EventKind::Row(change) => match self.effect(change, seen.verdict) {
+                Effect::Show(view) => view,
+                Effect::Nothing => return None,
+                Effect::Gap => {
+                    let gap = Gap { reason: GapReason::Unjudged, from: event.offset, to: event.offset };
+                    return Some(Out::Gap(self.address.clone(), gap));
+                }
+            },
+            _ => View::Whole,
+        };
+        self.wish.wants(event, view).then(|| self.frame(seen, view, dialect)).flatten().map(Out::Event)
+    }
+
+    /// What a change is to this subscription: by what may be seen of it, and by what is wanted.
+    fn effect(&self, change: &RowChange, verdict: Option<Verdict>) -> Effect {
+        let (old_matches, new_matches) = self.wish.matches(change);
+        verdict.unwrap_or(Verdict::OPEN).and(old_matches, new_matches).effect(change)
+    }
+
+    fn frame(&self, seen: &Seen, view: View, dialect: DialectId) -> Option<String> {
+        let body = match &self.form {
+            Form::Table { relation, .. } if !self.grant.knows_columns_of(seen.event.event()) => {
+                seen.event.body(dialect, &Form::Table { relation: *relation, columns: Columns::everything(), view })
             }
-            _ => event.body(dialect, &self.form),
+            Form::Table { relation, columns, .. } if view != View::Whole => {
+                seen.event.body(dialect, &Form::Table { relation: *relation, columns: columns.clone(), view })
+            }
+            form => seen.event.body(dialect, form),
         };
         Some(body?.frame(&self.address_text))
     }
@@ -222,7 +281,7 @@ impl Subscription {
 /// The form of a grant's events.
 pub(super) fn form(topic: &Topic, columns: Option<Columns>) -> Form {
     match (topic, columns) {
-        (Topic::Table(relation), Some(columns)) => Form::Table { relation: *relation, columns },
+        (Topic::Table(relation), Some(columns)) => Form::Table { relation: *relation, columns, view: View::Whole },
         _ => Form::Message,
     }
 }
@@ -274,8 +333,24 @@ impl Subscriptions {
         self.replaying > 0
     }
 
+    /// Whether the hub's events come by the queue for any of them.
     pub(super) fn any_live(&self) -> bool {
-        self.replaying < self.by_subscriber.len()
+        self.by_subscriber.values().any(|it| it.seat.is_none() && it.feed.is_live())
+    }
+
+    /// How far everything is in the queue for those that are judged and live.
+    pub(super) fn judged_heads(&self) -> Vec<(SubscriberId, Offset)> {
+        let live = self.iter().filter(|(_, it)| it.feed.is_live());
+        live.filter_map(|(subscriber, it)| Some((subscriber, it.seat.as_ref()?.head()?))).collect()
+    }
+
+    /// What was in the queue then was taken from it.
+    pub(super) fn all_judged_up_to(&mut self, heads: &[(SubscriberId, Offset)]) {
+        for (subscriber, head) in heads {
+            if let Some(subscription) = self.get_mut(*subscriber) {
+                subscription.feed.sent(*head);
+            }
+        }
     }
 
     pub(super) fn any_closing(&self) -> bool {
@@ -305,7 +380,15 @@ mod tests {
             ("ids".into(), "bigint[]".into()),
         ];
         let columns = Columns::new(types.iter().map(|(name, _)| Arc::clone(name)));
-        TableGrant { columns, types: types.into(), key: None, shape: Some(1), is_whole: false }
+        TableGrant {
+            columns,
+            types: types.into(),
+            key: None,
+            shape: Some(1),
+            is_whole: false,
+            is_judged: false,
+            rights: 0,
+        }
     }
 
     fn table() -> Channel {
@@ -347,6 +430,6 @@ mod tests {
         assert!(Wish::parse(&room, words(&["said"]), None, false).is_ok());
         assert!(Wish::parse(&room, None, words(&["id"]), false).is_err());
         let inserts = Wish::parse(&table(), words(&["DELETE"]), None, false).expect("fits");
-        assert!(!inserts.wants(&crate::hub::tests::event(1, 1)));
+        assert!(!inserts.wants(&crate::hub::tests::event(1, 1), View::Whole));
     }
 }

@@ -21,7 +21,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-pub use outbox::{Delivery, Item, Note, Outbox};
+pub use outbox::{Delivery, Item, Note, Outbox, Seen};
 use recent::Recent;
 pub use recent::{Page, PageLimits};
 use shard::Shards;

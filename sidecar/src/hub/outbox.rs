@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::{Break, SubscriberId};
 use crate::{
-    model::{Grant, Refusal},
+    model::{EventKind, Grant, Refusal, Verdict},
     protocol::Published,
 };
 
@@ -43,10 +43,37 @@ pub struct Delivery {
 /// Something that happened in the log.
 #[derive(Clone)]
 pub enum Item {
-    /// An event.
+    /// An event of a topic.
     Event(Arc<Published>),
+    /// An event that was judged for one identity.
+    Judged(Seen),
+    /// Here was something that could not be judged: whatever it was, the log has it.
+    Missed,
     /// A hole.
     Break(Break),
+}
+
+/// An event, and what somebody sees of it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The event.
+    pub event: Arc<Published>,
+    /// What a judgement said; `None` when there was none.
+    pub verdict: Option<Verdict>,
+}
+
+impl Seen {
+    /// An event that nobody has judged.
+    #[must_use]
+    pub fn unjudged(event: Arc<Published>) -> Self {
+        Self { event, verdict: None }
+    }
+
+    /// Whether a judgement can have something to say about it.
+    #[must_use]
+    pub fn can_be_judged(&self) -> bool {
+        matches!(self.event.event().kind, EventKind::Row(_))
+    }
 }
 
 /// News for a connection that are no events. Their number is bounded by the connection's subscriptions.
@@ -155,8 +182,8 @@ impl State {
 impl Delivery {
     fn size_bytes(&self) -> usize {
         match &self.item {
-            Item::Event(event) => event.size_bytes(),
-            Item::Break(_) => 0,
+            Item::Event(event) | Item::Judged(Seen { event, .. }) => event.size_bytes(),
+            Item::Missed | Item::Break(_) => 0,
         }
     }
 }

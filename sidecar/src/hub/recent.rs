@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::Position;
+use super::{Position, Seen};
 use crate::{
     model::{Gap, Offset, Topic},
     protocol::Published,
@@ -25,7 +25,7 @@ pub struct Page {
     /// What cannot be had before the events; pages from memory have none.
     pub gap: Option<Gap>,
     /// The events, offsets growing.
-    pub events: VecDeque<Arc<Published>>,
+    pub events: VecDeque<Seen>,
     /// The cursor after the page.
     pub until: Offset,
     /// The page reaches the end of what there was.
@@ -99,7 +99,7 @@ impl Recent {
                 break;
             }
             bytes += event.size_bytes();
-            page.events.push_back(Arc::clone(event));
+            page.events.push_back(Seen::unjudged(Arc::clone(event)));
         }
         Some(page)
     }
@@ -139,7 +139,7 @@ mod tests {
     fn check(after: i64, table: u32, expected: Option<(&[i64], i64, bool)>) {
         let page = recent().page(&Topic::Table(table), offset(after), LIMITS);
         let page = page.map(|page| {
-            let offsets: Vec<i64> = page.events.iter().map(|it| it.event().offset.get()).collect();
+            let offsets: Vec<i64> = page.events.iter().map(|it| it.event.event().offset.get()).collect();
             (offsets, page.until.get(), page.caught_up)
         });
         assert_eq!(page, expected.map(|(offsets, until, caught_up)| (offsets.to_vec(), until, caught_up)));

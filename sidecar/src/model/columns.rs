@@ -78,6 +78,12 @@ impl Columns {
         self.columns.iter().map(|it| &it.name)
     }
 
+    /// Whether every column is among them, whatever it is called.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.is_everything
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -36,6 +36,10 @@ pub struct TableGrant {
     pub shape: Option<i64>,
     /// The whole table may be read, columns that come later too.
     pub is_whole: bool,
+    /// Policies decide on each row.
+    pub is_judged: bool,
+    /// Changes whenever verdicts of these policies may: those that were given before are not worth anything any more.
+    pub rights: i64,
 }
 
 /// Why the database refused. The caller is told less: missing and forbidden look alike to a stranger.
@@ -47,13 +51,24 @@ pub enum Refusal {
     NoChannel,
     /// The role lacks a right, or its policies show nothing.
     Forbidden,
-    /// The table has policies that would decide for this role.
-    Policies,
     /// The role is gone, or the sidecar may no longer assume it.
     NoRole,
 }
 
 impl Grant {
+    /// Whether each event is to be judged before it is sent.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        self.table.as_ref().is_some_and(|table| table.is_judged)
+    }
+
+    /// Whether verdicts given under the one hold under the other.
+    #[must_use]
+    pub fn keeps_verdicts_of(&self, other: &Self) -> bool {
+        let rights = |grant: &Self| grant.table.as_ref().filter(|it| it.is_judged).map(|it| it.rights);
+        rights(self) == rights(other)
+    }
+
     /// Whether the event's columns are called as they were when this was judged.
     #[must_use]
     pub fn knows_columns_of(&self, event: &Event) -> bool {

@@ -7,11 +7,13 @@ mod grant;
 mod identity;
 mod offset;
 mod timestamp;
+mod verdict;
 
 pub use channel::{Channel, ChannelName, ChannelNameError, TableName};
 pub use columns::Columns;
 pub use event::{Event, EventKind, Gap, GapReason, Message, Op, Relation, RowChange, SenderType};
 pub use grant::{Grant, Refusal, TableGrant, Topic};
-pub use identity::Identity;
+pub use identity::{Identity, Party};
 pub use offset::Offset;
 pub use timestamp::Timestamp;
+pub use verdict::{Effect, Sight, Verdict, View};

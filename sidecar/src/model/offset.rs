@@ -21,6 +21,12 @@ impl Offset {
         (0..=Self::MAX.0).contains(&number).then_some(Self(number))
     }
 
+    /// The offset before this one.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self((self.0 - 1).max(0))
+    }
+
     /// The number, as the database and the clients write it.
     #[must_use]
     pub fn get(self) -> i64 {

@@ -7,7 +7,7 @@ use tokio_postgres::{Row, types::Type};
 use super::{Database, Error, Session};
 use crate::model::{Channel, Columns, Grant, Identity, Refusal, TableGrant, Topic};
 
-const MAY_SUBSCRIBE: &str = "select j.allowed, j.reason, j.relation, j.columns, j.types, j.key, j.shape, j.whole \
+const MAY_SUBSCRIBE: &str = "select j.allowed, j.reason, j.relation, j.columns, j.types, j.key, j.shape, j.whole, j.judged, j.rights \
      from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) \
           with ordinality q(role, claims, channel, schema_name, table_name, n) \
      cross join lateral realtime.may_subscribe(q.role, q.claims, q.channel, q.schema_name, q.table_name) j \
@@ -96,7 +96,6 @@ fn refusal(reason: &str, channel: &Channel) -> Refusal {
     match (reason, channel) {
         ("no_table" | "not_enabled", _) => Refusal::NoTable,
         ("no_channel", _) => Refusal::NoChannel,
-        ("policies", Channel::Table(_)) => Refusal::Policies,
         ("no_role" | "role_not_granted", _) => Refusal::NoRole,
         _ => Refusal::Forbidden,
     }
@@ -113,6 +112,9 @@ fn table_grant(row: &Row) -> Result<TableGrant, Error> {
         key: key.map(Arc::from),
         shape: row.try_get(6)?,
         is_whole: row.try_get::<_, Option<bool>>(7)?.unwrap_or_default(),
+        // What was not said counts as yes: no row is sent that a policy might hide.
+        is_judged: row.try_get::<_, Option<bool>>(8)?.unwrap_or(true),
+        rights: row.try_get::<_, Option<i64>>(9)?.unwrap_or_default(),
     })
 }
 

@@ -27,6 +27,10 @@ const DENIALS_MAX: u32 = 2;
 
 const IS_WORKING: &str = "select exists (select from pg_catalog.pg_stat_activity a where a.usename = session_user \
      and (pg_catalog.starts_with(a.query, $1) and a.state = 'active' or a.state = 'disabled'))";
+/// While an identity's policies run, the session's name ends so, with the identity's number behind it.
+const JUDGING: &str = " judging ";
+const WHO_IS_JUDGED: &str = "select a.application_name from pg_catalog.pg_stat_activity a \
+     where a.usename = session_user and a.state = 'active' and pg_catalog.starts_with(a.query, $1)";
 const END_BACKEND: &str = "select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a \
      where a.usename = session_user and a.state = 'active' and pg_catalog.starts_with(a.query, $1)";
 
@@ -52,6 +56,22 @@ impl<'a> Session<'a> {
             client: Some(client),
             in_doubt: AtomicBool::new(false),
             in_transaction: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes a connection that no pooler gives to others meanwhile, to be used for long. It keeps what it was told, so
+    /// afterwards it is closed and not given back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::client`].
+    pub async fn standing(database: &'a Database) -> Result<Self, Error> {
+        let client = database.standing_client().await?;
+        Ok(Self {
+            database,
+            client: Some(client),
+            in_doubt: AtomicBool::new(false),
+            in_transaction: AtomicBool::new(true),
         })
     }
 
@@ -102,6 +122,37 @@ impl<'a> Session<'a> {
             Err(_) => {
                 self.database.end_backend(&mark).await?;
                 Err(Error::Deadline(deadline))
+            }
+        }
+    }
+
+    /// Runs a judgement, and ends the server's session when the policies take longer than `deadline` for one identity. A
+    /// judgement of many identities may take longer than that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::query`]. [`Error::Hanging`] says for whom the policies took too long.
+    pub(super) async fn judge_within(
+        &self,
+        deadline: Duration,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        /// Looks within the deadline: the whole time was spent on one identity when all of them show it.
+        const LOOKS: u32 = 4;
+        let mark = Mark::new();
+        let mut call = std::pin::pin!(self.run_watched(&mark, statement, parameters));
+        let (mut judged, mut looks) = (None, 0);
+        loop {
+            if let Ok(result) = tokio::time::timeout(deadline / LOOKS, call.as_mut()).await {
+                return result;
+            }
+            let now = self.database.judged_on(&mark).await?;
+            looks = if now == judged { looks + 1 } else { 1 };
+            judged = now;
+            if let Some(identity) = judged.filter(|_| looks >= LOOKS) {
+                self.database.end_backend(&mark).await?;
+                return Err(Error::Hanging(identity));
             }
         }
     }
@@ -161,6 +212,15 @@ impl Database {
     async fn is_working_on(&self, mark: &Mark) -> Result<bool, Error> {
         let rows = self.aside(IS_WORKING, mark).await?;
         Ok(rows.first().ok_or(Error::NoRow)?.try_get(0)?)
+    }
+
+    /// The identity whose policies run in that session now.
+    async fn judged_on(&self, mark: &Mark) -> Result<Option<i32>, Error> {
+        let rows = self.aside(WHO_IS_JUDGED, mark).await?;
+        let Some(name) = rows.first().map(|row| row.try_get::<_, &str>(0)).transpose()? else {
+            return Ok(None);
+        };
+        Ok(name.rsplit_once(JUDGING).and_then(|(_, number)| number.parse().ok()))
     }
 
     async fn end_backend(&self, mark: &Mark) -> Result<(), Error> {

@@ -37,6 +37,8 @@ const JUDGE_ROLE: &str = "select r.rolsuper, r.rolbypassrls, r.rolinherit \
 /// The way to the database.
 pub struct Database {
     pool: Pool,
+    /// For sessions that keep what they were told: no pooler may give them to others between two statements.
+    standing: Pool,
     pooled: tokio_postgres::Config,
     pooled_tls: MakeRustlsConnect,
     direct: tokio_postgres::Config,
@@ -51,26 +53,17 @@ impl Database {
     ///
     /// Certificates that cannot be used.
     pub fn new(settings: &DatabaseSettings) -> Result<Self, Error> {
-        let tls = tls::connector(settings.pool.tls())?;
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(settings.pool.postgres().clone(), tls.clone(), recycling);
-        let age_max = settings.connection_age_max;
-        let pool = Pool::builder(manager)
-            .max_size(settings.pool_size_max)
-            .runtime(Runtime::Tokio1)
-            .create_timeout(Some(settings.connect_timeout))
-            .wait_timeout(Some(settings.connect_timeout))
-            .recycle_timeout(Some(PROBE_TIMEOUT))
-            .post_create(Hook::async_fn(|client, _| Box::pin(async move { judge_role(client).await.map_err(refusal) })))
-            .pre_recycle(Hook::async_fn(move |client, metrics| Box::pin(still_good(client, *metrics, age_max))))
-            .build()
-            .expect("a pool with timeouts and a runtime is always built");
+        let pooled_tls = tls::connector(settings.pool.tls())?;
+        let direct_tls = tls::connector(settings.direct.tls())?;
+        let pooled = settings.pool.postgres().clone();
+        let direct = settings.direct.postgres().clone();
         Ok(Self {
-            pool,
-            pooled: settings.pool.postgres().clone(),
-            pooled_tls: tls,
-            direct: settings.direct.postgres().clone(),
-            direct_tls: tls::connector(settings.direct.tls())?,
+            pool: pool(settings, &pooled, &pooled_tls),
+            standing: pool(settings, &direct, &direct_tls),
+            pooled,
+            pooled_tls,
+            direct,
+            direct_tls,
             connect_timeout: settings.connect_timeout,
         })
     }
@@ -82,6 +75,21 @@ impl Database {
     /// When none is free or can be made in time, or the login role may do too much.
     pub async fn client(&self) -> Result<PooledClient, Error> {
         self.pool.get().await.map_err(|error| self.pool_error(error))
+    }
+
+    /// A connection that passes no pooler, for one who keeps it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::client`].
+    pub(super) async fn standing_client(&self) -> Result<PooledClient, Error> {
+        self.standing.get().await.map_err(|error| self.pool_error(error))
+    }
+
+    /// Whether somebody waits for a connection like that: who has one and can do without gives it up.
+    #[must_use]
+    pub fn standing_is_short(&self) -> bool {
+        self.standing.status().waiting > 0
     }
 
     /// A connection of its own that passes no pooler, for LISTEN. The caller drives the [`Connection`].
@@ -137,6 +145,7 @@ impl Database {
     /// Ends all idle connections and lets no new one be made.
     pub fn close(&self) {
         self.pool.close();
+        self.standing.close();
     }
 
     fn pool_error(&self, error: PoolError) -> Error {
@@ -147,6 +156,22 @@ impl Database {
             PoolError::Timeout(_) | PoolError::NoRuntimeSpecified => Error::Timeout(self.connect_timeout),
         }
     }
+}
+
+fn pool(settings: &DatabaseSettings, config: &tokio_postgres::Config, tls: &MakeRustlsConnect) -> Pool {
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config.clone(), tls.clone(), recycling);
+    let age_max = settings.connection_age_max;
+    Pool::builder(manager)
+        .max_size(settings.pool_size_max)
+        .runtime(Runtime::Tokio1)
+        .create_timeout(Some(settings.connect_timeout))
+        .wait_timeout(Some(settings.connect_timeout))
+        .recycle_timeout(Some(PROBE_TIMEOUT))
+        .post_create(Hook::async_fn(|client, _| Box::pin(async move { judge_role(client).await.map_err(refusal) })))
+        .pre_recycle(Hook::async_fn(move |client, metrics| Box::pin(still_good(client, *metrics, age_max))))
+        .build()
+        .expect("a pool with timeouts and a runtime is always built")
 }
 
 /// Why a new connection may not be used.

@@ -19,6 +19,9 @@ pub enum Error {
     /// A statement was given up: it took too long.
     #[error("the database took longer than {} ms", .0.as_millis())]
     Deadline(Duration),
+    /// A judgement was given up: the policies took too long for the identity with this number.
+    #[error("the policies of a table have no end for one identity")]
+    Hanging(i32),
     /// The pool was closed: the sidecar is stopping.
     #[error("the sidecar is stopping")]
     Closed,
@@ -56,7 +59,7 @@ impl Error {
         match self {
             Self::Tls(_) | Self::Role(_) => true,
             Self::Postgres(_) => self.sqlstate().is_some_and(|state| DEFINITE.contains(&state)),
-            Self::Timeout(_) | Self::Deadline(_) | Self::Closed | Self::NoRow => false,
+            Self::Timeout(_) | Self::Deadline(_) | Self::Hanging(_) | Self::Closed | Self::NoRow => false,
         }
     }
 

@@ -5,6 +5,7 @@ mod backoff;
 mod call;
 mod connect;
 mod error;
+pub mod judge;
 pub mod listen;
 pub mod log;
 pub mod publish;

@@ -17,7 +17,7 @@ use crate::{
     error::{Code, CommandError},
     model::{
         ChannelName, Columns, Event, EventKind, Gap, GapReason, Identity, Message, Offset, Op, Relation, RowChange,
-        SenderType, TableGrant, Timestamp,
+        SenderType, TableGrant, Timestamp, View,
     },
 };
 
@@ -132,6 +132,8 @@ fn told(name: &str, dialect: DialectId) -> String {
         key: Some(["id".into()].into()),
         shape: Some(1),
         is_whole: false,
+        is_judged: false,
+        rights: 0,
     };
     let some = columns.intersect(|name| name == "name");
     let identity = Identity {
@@ -197,7 +199,7 @@ fn happened(step: &str, dialect: DialectId) -> String {
     let form = match event.event().kind {
         EventKind::Message(_) => Form::Message,
         EventKind::Unjudged(_) if columns.contains("messages") => Form::Message,
-        _ => Form::Table { relation: RELATION, columns },
+        _ => Form::Table { relation: RELATION, columns, view: View::Whole },
     };
     let address = Address { id: "mine".into(), channel: "table:orders".into() };
     let text = dialect.dialect().address(&address);

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::DialectId;
-use crate::model::{Columns, Event, Offset};
+use crate::model::{Columns, Event, Offset, View};
 
 /// An event on its way to many connections.
 ///
@@ -38,6 +38,8 @@ pub enum Form {
         relation: u32,
         /// The columns to send.
         columns: Columns,
+        /// How the change looks.
+        view: View,
     },
     /// As every subscription to the channel sees it.
     Message,
@@ -116,13 +118,15 @@ mod tests {
     #[test]
     fn a_form_is_encoded_once_and_shared() {
         let published = Published::new(update(r#"{"id":1}"#, r#"{"id":1}"#), Offset::ZERO);
-        let form =
-            |names: &[&str]| Form::Table { relation: 10, columns: Columns::new(names.iter().map(|&name| name.into())) };
+        let columns = |names: &[&str]| Columns::new(names.iter().map(|&name| name.into()));
+        let form = |names: &[&str]| Form::Table { relation: 10, columns: columns(names), view: View::Whole };
         let first = published.body(DialectId::NATIVE, &form(&["id"])).expect("visible");
         let again = published.body(DialectId::NATIVE, &form(&["id"])).expect("visible");
         assert!(Arc::ptr_eq(&first, &again));
         let other = published.body(DialectId::SEED, &form(&["id"])).expect("visible");
         assert!(!Arc::ptr_eq(&first, &other));
         assert_eq!(published.encodings.lock().len(), 2);
+        let entered = Form::Table { relation: 10, columns: columns(&["id"]), view: View::Entered };
+        assert!(!Arc::ptr_eq(&first, &published.body(DialectId::NATIVE, &entered).expect("visible")));
     }
 }

@@ -6,7 +6,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::json::push_text;
-use crate::model::{Columns, RowChange};
+use crate::model::{Columns, RowChange, View};
 
 /// Both images of a change, with only the columns that the subscription may see.
 pub(super) struct Visible<'a> {
@@ -16,9 +16,21 @@ pub(super) struct Visible<'a> {
     pub(super) old_record: Option<Cow<'a, str>>,
 }
 
-/// Projects a change, or gives `None` when nothing of it may be seen: an update of hidden columns only must not tell
-/// that it happened. Images of the key only, as a change has that is too large, cannot say what changed: it is told.
-pub(super) fn visible<'a>(change: &'a RowChange, columns: &Columns) -> Option<Visible<'a>> {
+/// Projects a change as it looks, or gives `None` when nothing of it may be seen.
+pub(super) fn visible<'a>(change: &'a RowChange, columns: &Columns, view: View) -> Option<Visible<'a>> {
+    match view {
+        View::Whole => whole(change, columns),
+        View::Entered => {
+            let record = change.record.as_deref().map(|text| projected(text, columns));
+            Some(Visible { record, old_record: None })
+        }
+        View::Left => Some(Visible { record: None, old_record: Some(old_key(change, columns)?) }),
+    }
+}
+
+/// An update of hidden columns only must not tell that it happened. Images of the key only, as a change has that is too
+/// large, cannot say what changed: it is told.
+fn whole<'a>(change: &'a RowChange, columns: &Columns) -> Option<Visible<'a>> {
     let record = change.record.as_deref().map(|text| Image::parse(text, columns));
     let old_record = change.old_record.as_deref().map(|text| Image::parse(text, columns));
     if let (Some(new), Some(old)) = (&record, &old_record)
@@ -32,6 +44,14 @@ pub(super) fn visible<'a>(change: &'a RowChange, columns: &Columns) -> Option<Vi
         record: record.map(|image| image.into_text(columns)),
         old_record: old_record.map(|image| image.into_text(columns)),
     })
+}
+
+/// The key that the row had: all of it, or nothing can be told of a row that is not seen any more.
+fn old_key<'a>(change: &'a RowChange, columns: &Columns) -> Option<Cow<'a, str>> {
+    let key = change.key.as_deref().filter(|key| key.iter().all(|name| columns.contains(name)))?;
+    let columns = if columns.is_everything() { Columns::new(key.iter().cloned()) } else { columns.clone() };
+    let columns = columns.intersect(|name| key.iter().any(|it| **it == *name));
+    change.old_record.as_deref().map(|text| projected(text, &columns))
 }
 
 /// A row as a subscription with these columns gets it.
@@ -152,7 +172,7 @@ pub(super) mod tests {
 
     fn check(record: &str, old: &str, names: &[&str], expected: Option<(&str, &str)>) {
         let change = change(record, old);
-        let shown = visible(&change, &columns(names))
+        let shown = visible(&change, &columns(names), View::Whole)
             .map(|it| (it.record.expect("new").into_owned(), it.old_record.expect("old").into_owned()));
         let expected = expected.map(|(new, old)| (new.to_owned(), old.to_owned()));
         assert_eq!(shown, expected);
@@ -193,9 +213,27 @@ pub(super) mod tests {
         for (image, names) in [("{}", ["a", "b"]), (r#"{"id":1}"#, ["title", "body"]), (r#"{"id":1}"#, ["id", "title"])]
         {
             let change = RowChange { oversize: true, ..change(image, image) };
-            let shown = visible(&change, &columns(&names)).expect("it is told");
+            let shown = visible(&change, &columns(&names), View::Whole).expect("it is told");
             assert_eq!(shown.record, shown.old_record);
         }
+    }
+
+    #[test]
+    fn a_row_that_comes_into_sight_has_no_past_and_one_that_goes_has_a_key_only() {
+        let change = RowChange {
+            key: Some(["id".into()].into()),
+            ..change(r#"{"id":2,"name":"n","secret":3}"#, r#"{"id":1,"name":"o","secret":2}"#)
+        };
+        let shown = |names: &[&str], view| visible(&change, &columns(names), view);
+        let entered = shown(&["id", "name"], View::Entered).expect("seen");
+        assert_eq!((entered.record.as_deref(), entered.old_record), (Some(r#"{"id":2,"name":"n"}"#), None));
+        let left = shown(&["id", "name"], View::Left).expect("seen");
+        assert_eq!((left.record, left.old_record.as_deref()), (None, Some(r#"{"id":1}"#)));
+        assert!(shown(&["name"], View::Left).is_none(), "a key that may not be read is not sent");
+        let everything = visible(&change, &Columns::everything(), View::Left).expect("seen");
+        assert_eq!(everything.old_record.as_deref(), Some(r#"{"id":1}"#));
+        let keyless = RowChange { key: None, ..change };
+        assert!(visible(&keyless, &columns(&["id"]), View::Left).is_none());
     }
 
     #[test]
@@ -207,7 +245,7 @@ pub(super) mod tests {
     fn numbers_of_quoted_columns_become_strings() {
         let change = change(r#"{"a":-12,"b":1.50,"c":null,"d":"x"}"#, "{}");
         let quoted = columns(&["a", "b", "c", "d"]).with_quoted(|name| name != "b");
-        let record = visible(&change, &quoted).and_then(|it| it.record).expect("visible");
+        let record = visible(&change, &quoted, View::Whole).and_then(|it| it.record).expect("visible");
         assert_eq!(record, r#"{"a":"-12","b":1.50,"c":null,"d":"x"}"#);
     }
 }

@@ -27,7 +27,7 @@ select count(*) from pg_prepared_statements;
 select pg_listening_channels();
 select count(*) from orders where id = 666;
 alter role service_role bypassrls;
--- Tables: privileges by column; row level security that would decide is refused.
+-- Tables: privileges by column; row level security that would decide is said.
 create table secret (id int primary key, open text, hidden text);
 select realtime.enable_realtime('public', 'secret');
 select reason, columns from realtime.may_subscribe('anon', '{}', 'table:secret', 'public', 'secret');
@@ -37,9 +37,42 @@ select allowed, reason, columns, types, key from realtime.may_subscribe('anon', 
 select allowed, reason from realtime.may_subscribe('anon', '{}', 'table:none', 'public', 'none');
 select allowed, reason from realtime.may_subscribe('anon', '{}', 'table:x', 'public', 'orders');
 alter table secret enable row level security;
-select allowed, reason from realtime.may_subscribe('anon', '{}', 'table:secret', 'public', 'secret');
+select allowed, reason, judged from realtime.may_subscribe('anon', '{}', 'table:secret', 'public', 'secret');
+-- What verdicts depend on has a number, which changes with it.
+create table helper (id int);
+create function rights_changed() returns boolean language plpgsql as $$
+declare
+  before constant text := current_setting('test.rights', true);
+  now constant text := (select m.rights from realtime.may_subscribe('anon', '{}', 'table:secret', 'public', 'secret') m);
+begin
+  perform set_config('test.rights', now, false);
+  return now is distinct from before;
+end $$;
+create function visible(id int) returns boolean language sql stable as 'select $1 > 0';
+select rights_changed();
+select rights_changed();
+create policy p on secret using (visible(id) and exists (select from helper h where h.id = secret.id));
+select rights_changed();
+alter policy p on secret using (visible(id) or exists (select from helper h where h.id = secret.id));
+select rights_changed();
+create or replace function visible(id int) returns boolean language sql stable as 'select $1 > 1';
+select rights_changed();
+alter table helper enable row level security;
+select rights_changed();
+create policy q on helper using (true);
+select rights_changed();
+grant select on helper to anon;
+select rights_changed();
+alter table secret force row level security;
+select rights_changed();
+grant authenticated to anon;
+select rights_changed();
+revoke authenticated from anon;
+select rights_changed();
+insert into helper values (1);
+select rights_changed();
 grant select on secret to service_role;
 grant usage on schema public to service_role;
-select allowed, reason, columns from realtime.may_subscribe('service_role', '{}', 'table:secret', 'public', 'secret');
+select allowed, reason, judged, rights, columns from realtime.may_subscribe('service_role', '{}', 'table:secret', 'public', 'secret');
 select realtime.enable_realtime('secret'::regclass, '{"exclude": ["hidden"]}');
 select columns from realtime.may_subscribe('service_role', '{}', 'table:secret', 'public', 'secret');

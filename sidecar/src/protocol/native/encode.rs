@@ -11,8 +11,9 @@ const GAP: &str = r#"{"type":"gap""#;
 /// Encodes an event, or gives `None` when there is nothing to send in this form.
 pub(super) fn event(event: &Event, form: &Form) -> Option<Body> {
     let payload = match (&event.kind, form) {
-        (EventKind::Row(change), Form::Table { relation, columns }) => {
-            row_payload(event, change, *relation, row::visible(change, columns)?)
+        (EventKind::Row(change), Form::Table { relation, columns, view }) => {
+            let shown = row::visible(change, columns, *view)?;
+            row_payload(event, change, start(view.op(change.op), find(&change.relations, *relation)), shown)
         }
         (EventKind::Truncate(relations), Form::Table { relation, .. }) => match relations.first() {
             Some(table) if table.oid == *relation => truncate_payload(event, table),
@@ -58,8 +59,7 @@ fn gap(at: Offset) -> Body {
     Body { head: GAP, tail: tail.into_boxed_str() }
 }
 
-fn row_payload(event: &Event, change: &RowChange, oid: u32, shown: row::Visible<'_>) -> String {
-    let mut json = start(change.op, find(&change.relations, oid));
+fn row_payload(event: &Event, change: &RowChange, mut json: String, shown: row::Visible<'_>) -> String {
     let mut members = Members(&mut json);
     if let Some(record) = shown.record {
         members.raw("record", record);

@@ -11,8 +11,9 @@ const BROADCAST: &str = r#"{"type":"broadcast""#;
 /// because one partition of their table was emptied.
 pub(super) fn event(event: &Event, form: &Form) -> Option<Body> {
     let payload = match (&event.kind, form) {
-        (EventKind::Row(change), Form::Table { relation, columns }) => {
-            row_payload(change, *relation, row::visible(change, columns)?)
+        (EventKind::Row(change), Form::Table { relation, columns, view }) => {
+            let shown = row::visible(change, columns, *view)?;
+            row_payload(change, start(view.op(change.op), &change.relations, *relation), shown)
         }
         (EventKind::Truncate(relations), Form::Table { relation, .. }) => {
             relations.first().filter(|table| table.oid == *relation)?;
@@ -24,8 +25,7 @@ pub(super) fn event(event: &Event, form: &Form) -> Option<Body> {
     Some(Body { head: BROADCAST, tail: [r#","payload":"#, &payload, "}"].concat().into_boxed_str() })
 }
 
-fn row_payload(change: &RowChange, oid: u32, shown: row::Visible<'_>) -> String {
-    let mut json = start(change.op, &change.relations, oid);
+fn row_payload(change: &RowChange, mut json: String, shown: row::Visible<'_>) -> String {
     let mut members = Members(&mut json);
     if let Some(record) = shown.record {
         members.raw("record", record);
