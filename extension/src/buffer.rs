@@ -303,11 +303,15 @@ unsafe fn spill(subtransaction: pg_sys::SubTransactionId) {
         let own = buffer.entries.split_off(start);
         let base = own.first().map_or(buffer.bytes.len(), |first| first.start);
         let bytes = buffer.bytes.split_off(base);
+        // Those that a child's spill gave places to keep them: what the child did is in the log behind them.
+        let placed = buffer.placed.saturating_sub(start);
         buffer.placed = buffer.placed.min(start);
         buffer.give_places();
         buffer.tables.before_spill(&buffer.entries);
-        let mut early = Buffer { entries: own, bytes, base, next_seq: buffer.next_seq, ..Buffer::default() };
-        buffer.tables.put_in_order(&mut early.entries, Images { bytes: &early.bytes, base });
+        let mut early = Buffer { entries: own, bytes, base, placed, next_seq: buffer.next_seq, ..Buffer::default() };
+        let mut fresh = early.entries.split_off(placed);
+        buffer.tables.put_in_order(&mut fresh, Images { bytes: &early.bytes, base });
+        early.entries.append(&mut fresh);
         buffer.tables.after_spill();
         // The parents' entries stay safe when writing fails: the error may end this subtransaction alone.
         early.tables = buffer.tables.clone();
