@@ -24,6 +24,7 @@ mod publications;
 mod readers;
 mod resume;
 mod row_level_security;
+mod row_level_security_changes;
 mod rows;
 mod schema_changes;
 mod seed;
