@@ -9,6 +9,7 @@ mod columns;
 mod commands;
 mod connecting;
 mod docs;
+mod filter_oracle;
 mod fixtures;
 mod fold;
 mod gaps;

@@ -133,10 +133,17 @@ impl Operand {
     fn find<'a>(&self, row: &[Option<&'a str>]) -> Found<'a> {
         match (row.get(self.column).copied().flatten(), &self.place) {
             (None, _) => Found::Nothing,
+            // NULL and JSON's own null look alike.
+            (Some("null"), None) if self.is_json() => Found::Nothing,
+            (Some("null"), Some(place)) if place.is_first() => Found::Nothing,
             (Some("null"), _) => Found::Null,
             (Some(raw), None) => Found::Raw(raw),
             (Some(raw), Some(place)) => place.find(raw),
         }
+    }
+
+    fn is_json(&self) -> bool {
+        matches!(self.kind, Kind::Json { .. })
     }
 
     fn value(&self, raw: &str) -> Option<Value> {
@@ -155,6 +162,11 @@ impl Operand {
 }
 
 impl Place {
+    /// Whether it is all of a jsonb scalar, taken as an array of one: then it may be JSON's null.
+    fn is_first(&self) -> bool {
+        self.is_binary && !self.is_text && self.path.iter().all(|step| matches!(step, Step::Element(0 | -1)))
+    }
+
     fn find<'a>(&self, raw: &'a str) -> Found<'a> {
         if !self.is_binary && !json::has_whole_escapes(raw) {
             return Found::Nothing;

@@ -32,12 +32,12 @@ pub(super) fn scalar(raw: &str) -> Option<Cow<'_, str>> {
 /// Follows a path: `Ok(None)` where it leads nowhere, an error when the text cannot be read.
 pub(super) fn follow<'a>(raw: &'a str, path: &[Step], is_binary: bool) -> Result<Option<&'a str>, serde_json::Error> {
     let mut place = raw;
-    for (depth, step) in path.iter().enumerate() {
+    for step in path {
         let next = match (step, place.as_bytes().first()) {
             (Step::Member(name), Some(b'{')) => member(place, name)?,
             (Step::Element(index), Some(b'[')) => element(place, *index)?,
             // A jsonb scalar is stored as an array of one, and Postgres lets that show.
-            (Step::Element(0 | -1), Some(first)) if is_binary && depth == 0 && *first != b'{' => Some(place),
+            (Step::Element(0 | -1), Some(first)) if is_binary && *first != b'{' => Some(place),
             _ => None,
         };
         match next {
@@ -204,7 +204,8 @@ mod tests {
         assert_eq!(follow("5", &first, true).expect("JSON"), Some("5"));
         assert_eq!(follow("5", &first, false).expect("JSON"), None);
         assert_eq!(follow("[[5]]", &[Step::Element(0), Step::Element(0)], true).expect("JSON"), Some("5"));
-        assert_eq!(follow("[5]", &[Step::Element(0), Step::Element(0)], true).expect("JSON"), None);
+        assert_eq!(follow("[5]", &[Step::Element(0), Step::Element(-1)], true).expect("JSON"), Some("5"));
+        assert_eq!(follow("[5]", &[Step::Element(0), Step::Element(1)], true).expect("JSON"), None);
     }
 
     #[test]

@@ -195,6 +195,10 @@ fn what_an_image_lacks_is_not_guessed() {
     check("name=eq.7", r#"{"name":7}"#, None);
     check("mood=eq.ok", r#"{"mood":"gone"}"#, None);
     check("raw->>a=eq.1", r#"{"raw":{"a":"1","b":"\u0000"}}"#, None);
+    check("doc=is.null", r#"{"doc":null}"#, None);
+    check("doc=is.null", r#"{"doc":{}}"#, Some(false));
+    check("doc->0=is.null", r#"{"doc":null}"#, None);
+    check("doc->>0=is.null", r#"{"doc":null}"#, Some(true));
     check("name=ilike.*k*", "{\"name\":\"\u{212a}\"}", None);
     check("code=ilike.*k*", "{\"code\":\"\u{212a}\"}", Some(false));
 }
