@@ -70,9 +70,13 @@ begin
           raise exception 'option "max_bytes" must be a number from 1024 to 16777216' using errcode = 'invalid_parameter_value';
         end if;
         arguments := arguments || array['max_bytes', ((option.value #>> '{}')::numeric::bigint)::text];
+      when option.key = 'always' then
+        if jsonb_typeof(option.value) <> 'boolean' then
+          raise exception 'option "always" must be true or false' using errcode = 'invalid_parameter_value';
+        end if;
       else
         raise exception 'unknown option "%"', option.key using errcode = 'invalid_parameter_value',
-          hint = 'Options are events, exclude, old and max_bytes.';
+          hint = 'Options are events, exclude, old, max_bytes and always.';
     end case;
   end loop;
   return arguments;
@@ -102,40 +106,53 @@ begin
   end if;
 end $$;
 
+-- The triggers that a table is to have. Statement triggers are not inherited, and a partition can be truncated by itself.
+create function realtime._wanted_triggers(relation regclass, options jsonb)
+  returns table (target oid, name name, type int2, events text, level text, arguments bytea, enabled "char")
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  with events(word) as (
+    select distinct upper(e) from jsonb_array_elements_text(coalesce(options -> 'events', '["INSERT", "UPDATE", "DELETE", "TRUNCATE"]')) e),
+  shared(arguments, enabled) as (
+    select coalesce((select string_agg(convert_to(a, getdatabaseencoding()) || '\x00', '' order by n)
+                       from unnest(realtime._trigger_arguments(relation, options)) with ordinality u(a, n)), ''),
+           (case when (options ->> 'always')::boolean then 'A' else 'O' end)::"char")
+  select c.oid, realtime._trigger_name(c.relname, '_notify_change'),
+         (1 + sum(case e.word when 'INSERT' then 4 when 'DELETE' then 8 else 16 end))::int2, string_agg(e.word, ' or ' order by e.word), 'row', s.arguments, s.enabled
+    from pg_class c, events e, shared s where c.oid = relation and e.word <> 'TRUNCATE' group by c.oid, c.relname, s.arguments, s.enabled
+  union all
+  select c.oid, realtime._trigger_name(c.relname, '_notify_truncate'), 32, e.word, 'statement', s.arguments, s.enabled
+    from pg_class c, events e, shared s
+   where e.word = 'TRUNCATE' and (c.oid = relation or c.oid in (select t.relid from pg_partition_tree(relation) t where t.isleaf))
+$$;
+
 create function realtime.enable_realtime(relation regclass, options jsonb default '{}') returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  arguments text[]; events text[]; row_events text[]; name_of_table name; argument_list text; target regclass;
+  wanted record;
+  arguments text;
 begin
   perform realtime._check_table(relation);
-  arguments := realtime._trigger_arguments(relation, options);
-  events := coalesce((select array_agg(distinct upper(e)) from jsonb_array_elements_text(options -> 'events') e),
-                     array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']);
-  row_events := array_remove(events, 'TRUNCATE');
-  argument_list := (select coalesce(string_agg(quote_literal(a), ', ' order by i), '') from unnest(arguments) with ordinality u(a, i));
-  select relname into name_of_table from pg_class where oid = relation;
-
-  perform realtime._drop_triggers(relation);
-  if row_events <> '{}' then
-    execute format('create trigger %I after %s on %s for each row execute function realtime.notify_table_change(%s)',
-      realtime._trigger_name(name_of_table, '_notify_change'), array_to_string(row_events, ' or '), relation, argument_list);
-    execute format('alter trigger %I on %s depends on extension realtime', realtime._trigger_name(name_of_table, '_notify_change'), relation);
-  end if;
-  if 'TRUNCATE' = any (events) then
-    -- Statement triggers are not inherited, and a partition can be truncated by itself.
-    for target, name_of_table in select c.oid::regclass, c.relname from pg_class c
-        where c.oid = relation or c.oid in (select t.relid from pg_partition_tree(relation) t where t.isleaf) loop
-      execute format('create trigger %I after truncate on %s for each statement execute function realtime.notify_table_change(%s)',
-        realtime._trigger_name(name_of_table, '_notify_truncate'), target, argument_list);
-      execute format('alter trigger %I on %s depends on extension realtime', realtime._trigger_name(name_of_table, '_notify_truncate'), target);
-    end loop;
-  end if;
+  arguments := (select coalesce(string_agg(quote_literal(a), ', ' order by n), '')
+                  from unnest(realtime._trigger_arguments(relation, options)) with ordinality u(a, n));
+  -- What is as it is wanted stays: between a trigger and its successor rows might change unseen, and subscribers start over.
+  perform realtime._drop_triggers(relation, options);
+  for wanted in select w.* from realtime._wanted_triggers(relation, options) w
+      where not exists (select from pg_trigger t where t.tgrelid = w.target and t.tgname = w.name) loop
+    execute format('create trigger %I after %s on %s for each %s execute function realtime.notify_table_change(%s)',
+      wanted.name, wanted.events, wanted.target::regclass, wanted.level, arguments);
+    execute format('alter trigger %I on %s depends on extension realtime', wanted.name, wanted.target::regclass);
+    if wanted.enabled = 'A' then
+      execute format('alter table %s enable always trigger %I', wanted.target::regclass, wanted.name);
+    end if;
+  end loop;
   perform realtime.start_worker();
 end $$;
 comment on function realtime.enable_realtime(regclass, jsonb) is
-  'Makes a table emit its changes. Options: events (list), exclude (columns), old (full|key), max_bytes. Calling it again replaces the options.';
+  'Makes a table emit its changes. Options: events (list), exclude (columns), old (full|key), max_bytes, always. Calling it again replaces the options.';
 
 create function realtime._find_table(schema_name text, table_name text) returns regclass
   language plpgsql stable
@@ -175,7 +192,8 @@ begin
 end $$;
 comment on function realtime.enable_realtime_all(text, jsonb) is 'Enables every table of a schema that the caller owns, and says which.';
 
-create function realtime._drop_triggers(relation regclass) returns void
+-- Without options all of them, else those that are not wanted with these options.
+create function realtime._drop_triggers(relation regclass, options jsonb) returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
@@ -185,7 +203,10 @@ begin
   for trigger_name, target in select t.tgname, t.tgrelid::regclass from pg_trigger t
       where (t.tgrelid = relation or t.tgrelid in (select p.relid from pg_partition_tree(relation) p))
         and not t.tgisinternal and t.tgparentid = 0
-        and t.tgfoid = 'realtime.notify_table_change()'::regprocedure loop
+        and t.tgfoid = 'realtime.notify_table_change()'::regprocedure
+        and (options is null or not exists (
+              select from realtime._wanted_triggers(relation, options) w
+               where w.target = t.tgrelid and w.name = t.tgname and w.type = t.tgtype and w.arguments = t.tgargs and w.enabled = t.tgenabled)) loop
     execute format('drop trigger %I on %s', trigger_name, target);
   end loop;
 end $$;
@@ -196,7 +217,7 @@ create function realtime.disable_realtime(relation regclass) returns void
 as $$
 begin
   perform realtime._check_table(relation);
-  perform realtime._drop_triggers(relation);
+  perform realtime._drop_triggers(relation, null);
 end $$;
 comment on function realtime.disable_realtime(regclass) is 'Stops a table from emitting changes. Harmless when it does not.';
 

@@ -52,7 +52,8 @@ begin
         run        int4,                   -- this row ends a run of so many rows
         flags      int2        not null,   -- 1: old holds the key only, 2: new holds the key only, 4: oversize,
                                            -- 8: gap because capture was off, 16: because the log was full,
-                                           -- 32: because the order of the events could not be had
+                                           -- 32: because the order of the events could not be had,
+                                           -- 64: because rows changed without events
         op         "char"      not null,   -- I U D T(runcate) M(essage) G(ap) C(ommit of a spilled transaction)
         message_id uuid,
         old_tid    tid,

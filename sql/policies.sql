@@ -71,7 +71,12 @@ as $$
 begin
   perform realtime.cleanup_messages();
   perform realtime.save_policies();
+  begin
+    perform realtime._notice_changes(true);
+  exception when lock_not_available then
+    null;  -- somebody is changing the table: at the next turn
+  end;
   return realtime.rotate();
 end $$;
 comment on function realtime.keep_house() is
-  'Retention of messages and log, saved policies. Called every ten seconds by the worker, or by a sidecar when there is none.';
+  'Retention of messages and log, saved policies, tables that changed without events. Called every ten seconds by the worker, or by a sidecar when there is none.';

@@ -186,7 +186,7 @@ begin
         layout := known_layouts[place];
         continue when only_relation is not null and only_relation <> all (layout.relations);
         relations := layout.relations; shapes := layout.shapes; schemas := layout.schemas; tables := layout.tables; key := layout.key;
-        reason := case when r.operation = 'G' then case when r.flags & 32 <> 0 then 'unordered' else 'capture_off' end end;
+        reason := case when r.operation = 'G' then case when r.flags & 32 <> 0 then 'unordered' when r.flags & 64 <> 0 then 'unseen' else 'capture_off' end end;
         if layout.shapes[1] is null and op in ('I', 'U', 'D') then
           -- The table is gone, and with it who might read which column. For its ancestors this is a gap.
           op := 'G'; reason := 'table_dropped'; oversize := false;

@@ -25,12 +25,22 @@ pub(crate) const LOG_FULL: i16 = 16;
 /// A gap mark of tables whose events could not be put in the order that folds.
 pub(crate) const UNORDERED: i16 = 32;
 
+/// A gap mark of tables whose rows changed without events.
+pub(crate) const UNSEEN: i16 = 64;
+
 /// What one trigger needs to know, computed once per backend and change of the catalog.
 pub(crate) struct Capture {
     pub(crate) layout: Layout,
     options: Options,
     /// Another trigger on the table captures the same: this one is a partition's own, from before it was attached.
     is_superseded: bool,
+}
+
+impl Capture {
+    /// For marks that no trigger leaves.
+    pub(crate) fn without_options(layout: Layout) -> Self {
+        Self { layout, options: Options::default(), is_superseded: false }
+    }
 }
 
 thread_local! {

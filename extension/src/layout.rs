@@ -80,6 +80,13 @@ impl Layout {
         }
     }
 
+    /// The same table as if it were no partition.
+    pub(crate) fn without_ancestors(mut self) -> Self {
+        self.relations.truncate(1);
+        self.id = self.hash();
+        self
+    }
+
     /// The table itself, not its ancestors.
     pub(crate) fn table(&self) -> pg_sys::Oid {
         self.relations.first().map_or(pg_sys::InvalidOid, |r| r.0)

@@ -27,6 +27,7 @@ mod schema;
 mod segment;
 mod settings;
 mod wake;
+mod watch;
 mod worker;
 mod write;
 

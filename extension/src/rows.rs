@@ -75,7 +75,9 @@ unsafe fn query(relation: pg_sys::Oid, columns: &[pg_sys::Datum]) -> CString {
         );
         let mut text = b"select ".to_vec();
         text.extend_from_slice(&names.join(&b", "[..]));
-        text.extend_from_slice(b" from ");
+        // As with events: those that inherit from a table are tables of their own, partitions are not.
+        let is_partitioned = pg_sys::get_rel_relkind(relation) as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
+        text.extend_from_slice(if is_partitioned { b" from " } else { b" from only " });
         text.extend_from_slice(std::ffi::CStr::from_ptr(table).to_bytes());
         array::c_string(&text)
     }

@@ -98,6 +98,7 @@ thread_local! {
     static STATE: Cell<(State, i64)> = const { Cell::new((State { segment: 0, is_full: false }, i64::MIN)) };
     static WATCHED: RefCell<HashSet<u32>> = RefCell::new(HashSet::new());
     static GENERATION: Cell<u64> = const { Cell::new(0) };
+    static NEWS: Cell<bool> = const { Cell::new(true) };
 }
 
 /// Registers for news about relations and schemas. Once per backend.
@@ -127,12 +128,18 @@ pub(crate) fn generation() -> u64 {
     GENERATION.get()
 }
 
+/// Whether anything about any relation may have changed since this was asked last.
+pub(crate) fn take_news() -> bool {
+    NEWS.replace(false)
+}
+
 /// From now on a change of this relation changes the generation.
 pub(crate) fn watch_relation(relation: pg_sys::Oid) {
     WATCHED.with_borrow_mut(|w| w.insert(relation.to_u32()));
 }
 
 unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+    NEWS.set(true);
     let concerns_us = relation == pg_sys::InvalidOid
         || WATCHED.try_with(|w| w.try_borrow().map_or(true, |w| w.contains(&relation.to_u32()))).unwrap_or(true);
     if concerns_us {

@@ -15,6 +15,8 @@ use std::ffi::CStr;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+/// How soon it is told that rows changed without events.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
 const HOUSE_INTERVAL: Duration = Duration::from_secs(10);
 const HOUSE_INTERVAL_FULL: Duration = Duration::from_secs(1);
 /// Polls without any other session before the worker leaves.
@@ -167,7 +169,10 @@ struct Worker {
     tick: Statement,
     ring: Statement,
     queue_usage: Statement,
+    notice_changes: Statement,
     keep_house: Statement,
+    /// When tables were last looked at.
+    noticed: Instant,
     /// When the house was last kept.
     kept: Instant,
     polls_alone: u32,
@@ -180,6 +185,8 @@ impl Worker {
             tick: Statement::new(c"select from realtime.tick()"),
             ring: Statement::new(c"select realtime.ring()"),
             queue_usage: Statement::new(c"select pg_notification_queue_usage()"),
+            notice_changes: Statement::new(c"select realtime._notice_changes(false)"),
+            noticed: Instant::now(),
             keep_house: Statement::new(c"select realtime.keep_house()"),
             kept: Instant::now(),
             polls_alone: 0,
@@ -200,6 +207,10 @@ impl Worker {
                 Some(_) => self.ring_the_bell(),
             }
             // A log at its cap loses events until somebody gives segments back.
+            if self.noticed.elapsed() > NOTICE_INTERVAL {
+                self.noticed = Instant::now();
+                self.notice_changes.run();
+            }
             if self.kept.elapsed() > if is_losing { HOUSE_INTERVAL_FULL } else { HOUSE_INTERVAL } {
                 self.kept = Instant::now();
                 self.keep_house.run();

@@ -31,4 +31,5 @@ mod schema_changes;
 mod seed;
 mod snapshot;
 mod tidy;
+mod unseen;
 mod values;

@@ -104,11 +104,21 @@ fn writer(session: tokio_postgres::Client) -> (watch::Sender<bool>, JoinHandle<i
     (stop, task)
 }
 
+/// The next frame that is no gap: columns that come with a value, or change their values, leave one within a second.
+async fn next_change(client: &mut Client) -> Frame {
+    loop {
+        let frame = client.next().await;
+        if frame.kind() != "gap" {
+            return frame;
+        }
+    }
+}
+
 /// Takes events, whose ids must go on without a hole, until the client is told that the columns have changed.
 async fn until_told(client: &mut Client, next_id: &mut i64) -> Vec<String> {
     let mut names = Vec::new();
     loop {
-        let frame = client.next().await;
+        let frame = next_change(client).await;
         if frame.kind() == "error" {
             assert_eq!((frame.code(), &frame["final"]), ("SCHEMA_CHANGED", &json!(null)), "{frame}");
             return names;
@@ -140,7 +150,7 @@ async fn columns_come_and_go_under_load() {
     stop.send_replace(true);
     let last = task.await.unwrap();
     while next_id <= last {
-        assert_eq!(client.event().await.record()["id"], next_id, "nothing lost, nothing twice");
+        assert_eq!(next_change(&mut client).await.record()["id"], next_id, "nothing lost, nothing twice");
         next_id += 1;
     }
     // Whoever may read the whole table gets the columns as they are, before it is told too.
@@ -149,7 +159,7 @@ async fn columns_come_and_go_under_load() {
     let ack = client.subscribe("table:t").await;
     assert_eq!(ack["columns"], json!([{"name": "id", "type": "integer"}, {"name": "extra", "type": "jsonb"}]));
     stack.exec("insert into t (id) values (-1)").await;
-    let event = client.event().await;
+    let event = next_change(&mut client).await;
     assert_eq!(event.names(&["payload", "record"]), ["id", "extra"]);
     assert_eq!(event.raw(&["payload", "record", "extra"]), r#"{"a": 1.10}"#);
 }
