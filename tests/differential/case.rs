@@ -1,10 +1,11 @@
 //! One table's life: rows, changes of its columns, of rights, of rows; compared after each.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use realtime_tests::Database;
 use realtime_tests::random::Random;
 
+use crate::answer::{Answer, Pair};
 use crate::count::Count;
 use crate::identity::Identity;
 use crate::judge::Judge;
@@ -30,6 +31,13 @@ struct Version {
 struct Event {
     old: Option<usize>,
     new: Option<usize>,
+}
+
+impl Event {
+    /// Verdicts on it for somebody who sees nothing of it.
+    fn hidden(&self) -> Pair {
+        [self.old, self.new].map(|version| if version.is_some() { b'0' } else { b'-' })
+    }
 }
 
 /// One case.
@@ -268,7 +276,9 @@ impl<'a> Case<'a> {
     async fn compare_channel(&mut self, channel: usize, until: i64, moment: &str) {
         let name = self.table.sql(channel);
         let oid = self.database.text(&format!("select {}::regclass::oid", crate::types::quoted(&name))).await;
-        let answer = self.judge.verdicts(oid.parse().unwrap(), self.begin, until, self.identities.len()).await;
+        let relation = oid.parse().unwrap();
+        let ids: Vec<i32> = (0..i32::try_from(self.identities.len()).unwrap()).collect();
+        let answer = self.judge.verdicts(relation, self.begin, until, Some(&ids)).await;
         let events: Vec<Event> = self.events_of(channel);
         assert_eq!(
             answer.offsets.len(),
@@ -276,13 +286,40 @@ impl<'a> Case<'a> {
             "{moment}: other events than were made; {}",
             self.script.join(";\n")
         );
+        self.compare_seated(relation, until, &ids, &events, &answer).await;
+        assert!(answer.tells_only_what_is_seen(), "somebody is named who sees nothing: {answer:?}");
         for (n, event) in events.iter().enumerate() {
-            for identity in 0..self.identities.len() {
-                let pair = answer.verdicts[identity][n];
+            for (identity, id) in ids.iter().enumerate() {
+                let pair = answer.seen_by.get(id).map_or_else(|| event.hidden(), |pairs| pairs[n]);
                 for (verdict, version) in [(pair[0], event.old), (pair[1], event.new)] {
                     self.compare_cell(verdict, version, channel, identity, moment).await;
                 }
             }
+        }
+    }
+
+    /// Who is seated gets the same verdicts as who is named, in whatever parts they are asked for; nobody else gets any.
+    async fn compare_seated(&mut self, relation: u32, until: i64, ids: &[i32], events: &[Event], named: &Answer) {
+        let seated = self.random.some(ids, 80);
+        let others: Vec<i32> = ids.iter().copied().filter(|id| !seated.contains(id)).collect();
+        self.judge.seat(relation, &seated, true).await;
+        self.judge.seat(relation, &others, false).await;
+        let middle = self.begin + i64::from(self.random.key(i32::try_from(until - self.begin).unwrap() + 1));
+        let first = self.judge.verdicts(relation, self.begin, middle, None).await;
+        let second = self.judge.verdicts(relation, middle, until, None).await;
+        if self.judge.is_sabotaged() {
+            return;
+        }
+        let hidden: Vec<Pair> = events.iter().map(Event::hidden).collect();
+        let parts = first.followed_by(&second, &hidden);
+        let mut expected = named.clone();
+        expected.seen_by.retain(|id, _| seated.contains(id));
+        let failed: BTreeSet<_> = expected.failed().symmetric_difference(&parts.failed()).copied().collect();
+        self.count.undefined += failed.len() as u64;
+        if expected.offsets != parts.offsets || expected.seen_but(&failed) != parts.seen_but(&failed) {
+            self.count.seats_wrong += 1;
+            println!("seated {seated:?}, parts up to {middle}: {first:?} and {second:?}, but by name {named:?}");
+            println!("{};", self.script.join(";\n"));
         }
     }
 

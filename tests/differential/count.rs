@@ -17,6 +17,8 @@ pub(crate) struct Count {
     pub(crate) undefined: u64,
     /// Those that differ.
     pub(crate) wrong: u64,
+    /// Tables where who is seated got other verdicts than who is named.
+    pub(crate) seats_wrong: u64,
     /// Policies that Postgres refused to make.
     pub(crate) refused: u64,
     /// Statements about rights that it took.
@@ -31,6 +33,7 @@ impl AddAssign for Count {
         self.failed += other.failed;
         self.undefined += other.undefined;
         self.wrong += other.wrong;
+        self.seats_wrong += other.seats_wrong;
         self.refused += other.refused;
         self.taken += other.taken;
     }
@@ -47,6 +50,7 @@ impl Count {
             ("undefined", self.undefined),
             ("rights taken", self.taken),
             ("rights refused", self.refused),
+            ("seats wrong", self.seats_wrong),
             ("wrong", self.wrong),
         ] {
             println!("differential {name} {figure}");

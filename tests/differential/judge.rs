@@ -1,25 +1,12 @@
 //! The side that is tested: a session like the sidecar's, which knows identities and asks for verdicts.
 
-use std::collections::HashMap;
-
 use realtime_tests::Database;
 use realtime_tests::server::SIDECAR_ROLE;
 use tokio_postgres::{Client, NoTls};
 
+use crate::answer::{Answer, Pair};
 use crate::identity::Identity;
 use crate::plan::Sabotage;
-
-/// Verdicts on one event: its old and its new image.
-pub(crate) type Pair = [u8; 2];
-
-/// What was said of one table's events.
-#[derive(Debug, Default)]
-pub(crate) struct Answer {
-    /// The events' offsets, in their order.
-    pub(crate) offsets: Vec<i64>,
-    /// For each identity, in the order in which they were told, a pair for each event.
-    pub(crate) verdicts: Vec<Vec<Pair>>,
-}
 
 /// The session.
 pub(crate) struct Judge {
@@ -64,17 +51,19 @@ impl Judge {
         self.client.query(statement, &[&count]).await.unwrap();
     }
 
-    /// Verdicts on the table's events in (after, until].
-    pub(crate) async fn verdicts(&self, relation: u32, after: i64, until: i64, identities: usize) -> Answer {
-        let ids: Vec<i32> = (0..i32::try_from(identities).unwrap()).collect();
+    /// Seats identities for a table, or takes their seats away.
+    pub(crate) async fn seat(&self, relation: u32, ids: &[i32], is_seated: bool) {
+        let statement = if is_seated { "select realtime.seat($1, $2)" } else { "select realtime.unseat($1, $2)" };
+        self.client.execute(statement, &[&relation, &ids]).await.unwrap();
+    }
+
+    /// Verdicts on the table's events in (after, until], of these identities or of those who are seated.
+    pub(crate) async fn verdicts(&self, relation: u32, after: i64, until: i64, ids: Option<&[i32]>) -> Answer {
         let statement = "select * from realtime.judge($1, $2, $3, $4)";
         let row = self.client.query_one(statement, &[&relation, &after, &until, &ids]).await.unwrap();
-        let offsets: Vec<i64> = row.get("offsets");
-        let texts: Vec<String> = row.get("verdicts");
-        let spoken: HashMap<usize, Vec<Pair>> = texts.iter().map(|text| self.pairs(text)).enumerate().collect();
-        let mut spoken = spoken;
-        let verdicts = (0..identities).map(|n| spoken.remove(&n).unwrap_or_default()).collect();
-        Answer { offsets, verdicts }
+        let (seen_by, texts): (Vec<i32>, Vec<String>) = (row.get("seen_by"), row.get("verdicts"));
+        let pairs = texts.iter().map(|text| self.pairs(text));
+        Answer { offsets: row.get("offsets"), seen_by: seen_by.into_iter().zip(pairs).collect() }
     }
 
     fn pairs(&self, text: &str) -> Vec<Pair> {

@@ -4,6 +4,7 @@
 //! row is as the image says. A statement that fails shows no row, so a failure counts as invisible on both sides.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod answer;
 mod case;
 mod count;
 mod expression;
@@ -25,6 +26,7 @@ async fn verdicts_are_those_of_postgres() {
     let one_case = plan.case.is_some();
     let count = run::run(plan).await;
     assert_eq!(count.wrong, 0, "verdicts differ from Postgres' own");
+    assert_eq!(count.seats_wrong, 0, "who is seated is judged otherwise than who is named");
     if one_case {
         return;
     }

@@ -50,7 +50,7 @@ async fn work(plan: Plan, mut random: Random, compared: Arc<AtomicU64>) -> Count
         for _ in 0..CASES_PER_SESSION {
             let seed = plan.case.unwrap_or_else(|| random.number());
             let case = Case::begin(seed, &types, &database, &oracle, &judge).await.run().await;
-            if case.wrong > 0 && plan.sabotage.is_none() {
+            if case.wrong + case.seats_wrong > 0 && plan.sabotage.is_none() {
                 println!("differential case {seed}: {} wrong of {}", case.wrong, case.cells);
             }
             compared.fetch_add(case.cells, Ordering::Relaxed);
