@@ -16,12 +16,13 @@ pub(crate) fn message(error: &CaughtError) -> String {
     report(error).message().to_owned()
 }
 
-/// Whether it is somebody's wish that the statement or the session end, which nobody may swallow.
+/// Whether it is somebody's wish that the statement end, which nobody may swallow.
+///
+/// Any function may raise an error with this code, and a policy's does so to deny others. A wish is raised in one place.
 pub(crate) fn is_cancel(error: &CaughtError) -> bool {
-    matches!(
-        report(error).sql_error_code(),
-        PgSqlErrorCode::ERRCODE_QUERY_CANCELED | PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN
-    )
+    let report = report(error);
+    report.sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+        && report.function_name() == Some("ProcessInterrupts")
 }
 
 fn report(error: &CaughtError) -> &pgrx::pg_sys::panic::ErrorReportWithLevel {

@@ -15,6 +15,7 @@ mod fold;
 mod gaps;
 mod identity;
 mod insforge;
+mod judge_attacks;
 mod keys;
 mod large;
 mod limits;
