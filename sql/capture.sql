@@ -183,14 +183,21 @@ as $$
 declare
   relation regclass;
 begin
+  if not exists (select from pg_namespace n where n.nspname = schema_name) then
+    raise exception 'there is no schema "%"', schema_name using errcode = 'invalid_schema_name',
+      hint = 'It is a plain name, without quotes: enable_realtime_all(''public'').';
+  end if;
+  -- An extension's tables are not the caller's to publish, and pg_dump would not take the triggers along.
   for relation in select c.oid::regclass from pg_class c join pg_namespace n on n.oid = c.relnamespace
       where n.nspname = schema_name and c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't'
-        and pg_has_role(current_user, c.relowner, 'USAGE') order by c.relname loop
+        and pg_has_role(current_user, c.relowner, 'USAGE')
+        and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+      order by c.relname loop
     perform realtime.enable_realtime(relation, options);
     return next relation;
   end loop;
 end $$;
-comment on function realtime.enable_realtime_all(text, jsonb) is 'Enables every table of a schema that the caller owns, and says which.';
+comment on function realtime.enable_realtime_all(text, jsonb) is 'Enables every table of a schema that the caller owns, but those of extensions, and says which.';
 
 -- Without options all of them, else those that are not wanted with these options.
 create function realtime._drop_triggers(relation regclass, options jsonb) returns void

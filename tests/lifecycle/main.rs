@@ -3,9 +3,11 @@
 
 mod catalog;
 mod contract;
+mod ddl;
 mod dump;
 mod major;
 mod people;
 mod standby;
+mod switches;
 mod symbols;
 mod upgrade;
