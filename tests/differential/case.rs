@@ -58,8 +58,6 @@ pub(crate) struct Case<'a> {
     events: Vec<Event>,
     /// By channel and version: what each identity sees, as Postgres said when that version was the row.
     truth: HashMap<(usize, usize), Vec<u8>>,
-    /// Verdicts on present rows that Postgres gives too, in another way: by channel, version and identity.
-    undefined: HashMap<(usize, usize, usize), u8>,
     script: Vec<String>,
     count: Count,
 }
@@ -88,7 +86,6 @@ impl<'a> Case<'a> {
             current: Vec::new(),
             events: Vec::new(),
             truth: HashMap::new(),
-            undefined: HashMap::new(),
             script: Vec::new(),
             count: Count { tables: 1, ..Count::default() },
         };
@@ -109,7 +106,6 @@ impl<'a> Case<'a> {
         }
         // What was measured under other rights says nothing now. From here on they stay, so it does of rows that are no more.
         self.truth.clear();
-        self.undefined.clear();
         self.compare("changed rights").await;
         self.change_rows().await;
         self.compare("changed rows").await;
@@ -357,20 +353,13 @@ impl<'a> Case<'a> {
         self.report(verdict, native, version, channel, identity, moment);
     }
 
-    /// Whether Postgres gives this verdict too. Of a row that is no more it was asked while the row was there.
-    async fn is_undefined(&mut self, verdict: u8, version: usize, channel: usize, identity: usize) -> bool {
-        let place = (channel, version, identity);
-        if self.undefined.get(&place) == Some(&verdict) {
-            return true;
-        }
+    /// Whether Postgres gives this verdict too. Of a row that is no more it cannot be asked again; while the row was there
+    /// the same was compared.
+    async fn is_undefined(&self, verdict: u8, version: usize, channel: usize, identity: usize) -> bool {
         let (table, id) = (self.table.sql(channel), self.versions[version].id);
-        let is_undefined = !self.judge.is_sabotaged()
-            && self.current.contains(&version)
-            && self.oracle.may_say(verdict, &table, id, &self.identities[identity]).await;
-        if is_undefined {
-            self.undefined.insert(place, verdict);
-        }
-        is_undefined
+        !self.judge.is_sabotaged()
+            && (!self.current.contains(&version)
+                || self.oracle.may_say(verdict, &table, id, &self.identities[identity]).await)
     }
 
     fn report(&self, verdict: u8, native: u8, version: usize, channel: usize, identity: usize, moment: &str) {
