@@ -19,6 +19,7 @@ mod judge_attacks;
 mod keys;
 mod large;
 mod limits;
+mod log_rules;
 mod messages;
 mod outage;
 mod policies;

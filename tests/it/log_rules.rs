@@ -1,0 +1,111 @@
+//! Rules of the log that no other test would notice to be broken. ARCHITECTURE.md has the table of all.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use realtime_tests::{Database, Server, eventually};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+
+use crate::fixtures::TABLE;
+
+/// A database without a worker: nobody ticks but the test.
+async fn database(server: Arc<Server>) -> Database {
+    let database = Database::create(server).await;
+    database.exec(&format!("alter database {} set realtime.worker = off", database.name())).await;
+    database.exec("set realtime.worker = off").await;
+    database.exec(TABLE).await;
+    database.exec("select realtime.tick()").await;
+    database
+}
+
+async fn shared() -> Arc<Server> {
+    spawn_blocking(Server::shared).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_tick_is_on_the_disk_with_its_batch_before_anybody_sees_it() {
+    let database = database(shared().await).await;
+    database.exec("set synchronous_commit = off").await;
+    for id in 0..20 {
+        database.exec(&format!("insert into t values ({id})")).await;
+        let written = database.text("select pg_current_wal_insert_lsn()").await;
+        database.exec("select realtime.tick()").await;
+        let flushed = format!("select pg_current_wal_flush_lsn() >= '{written}'");
+        assert_eq!(database.text(&flushed).await, "t", "turn {id}");
+    }
+}
+
+/// What is said on the channel `realtime`, payload by payload.
+async fn listen(database: &Database) -> (Client, mpsc::UnboundedReceiver<String>) {
+    let url = database.server().url("postgres", database.name());
+    let (client, mut connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    let (sender, heard) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(said) = message {
+                sender.send(said.payload().to_owned()).unwrap();
+            }
+        }
+    });
+    client.batch_execute("listen realtime").await.unwrap();
+    (client, heard)
+}
+
+#[tokio::test]
+async fn a_tick_rings_nobody_and_the_bell_is_rung_apart() {
+    let database = database(shared().await).await;
+    let (_client, mut heard) = listen(&database).await;
+    database.exec("insert into t values (1)").await;
+    assert_eq!(database.rows("select from realtime.tick()").await.len(), 1);
+    database.exec("notify realtime, 'after the tick'").await;
+    database.exec("select realtime.ring()").await;
+    assert_eq!(heard.recv().await.unwrap(), "after the tick");
+    assert_eq!(heard.recv().await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn a_tick_comes_alone_and_in_read_committed() {
+    let database = database(shared().await).await;
+    for before in ["begin isolation level repeatable read", "begin; insert into t values (1)"] {
+        let session = database.session().await;
+        session.batch_execute(before).await.unwrap();
+        let error = session.batch_execute("select realtime.tick()").await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "25000", "{before}");
+        assert!(error.as_db_error().unwrap().hint().unwrap().contains("alone"), "{before}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_vacuums_the_log_and_nobody_compiles_its_statements() {
+    let database = database(shared().await).await;
+    let vacuumed = "select c.oid::regclass from pg_class c
+                     where relnamespace = 'realtime'::regnamespace and relname ~ '^(log|tick)_' and relkind = 'r'
+                       and not coalesce(reloptions @> array['autovacuum_enabled=off', 'toast.autovacuum_enabled=off']
+                                     or reloptions @> array['autovacuum_enabled=off'], false)";
+    assert!(database.rows(vacuumed).await.is_empty());
+    // Without sequential scans the costs are such that Postgres would compile.
+    let compiled = "select oid::regprocedure from pg_proc
+                     where pronamespace = 'realtime'::regnamespace and proconfig @> array['enable_seqscan=off']
+                       and not proconfig @> array['jit=off']";
+    assert!(database.rows(compiled).await.is_empty(), "{:?}", database.rows(compiled).await);
+}
+
+#[tokio::test]
+async fn an_idle_worker_takes_no_transaction_ids() {
+    let server = spawn_blocking(Server::own).await.unwrap();
+    let database = Database::create(server).await;
+    database.exec(TABLE).await;
+    database.exec("insert into t values (1)").await;
+    let turns = format!("select xact_commit from pg_stat_database where datname = '{}'", database.name());
+    let count = async || database.text(&turns).await.parse::<i64>().unwrap();
+    // House is kept in the meantime; the first time it has something to write.
+    let ids = async || database.text("select pg_snapshot_xmax(pg_current_snapshot())").await;
+    eventually("the worker is idle and takes none", async || {
+        let (before, begun) = (ids().await, count().await);
+        eventually("the worker has looked many times", async || (count().await > begun + 30).then_some(())).await;
+        (ids().await == before).then_some(())
+    })
+    .await;
+}
