@@ -40,9 +40,9 @@ impl Pair {
 
     /// Waits until the standby has everything that the primary has, ticks too.
     async fn catch_up(&self) {
-        let head = self.stack.text("select head from realtime.status()").await;
+        let head = "select head from realtime.status()";
         eventually("the standby has caught up", async || {
-            (self.standby.text("select head from realtime.status()").await == head).then_some(())
+            (self.standby.text(head).await == self.stack.text(head).await).then_some(())
         })
         .await;
     }
@@ -90,6 +90,30 @@ async fn a_standby_can_be_read_and_says_that_it_is_one() {
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(!output.status.success() && said.contains("standby"), "{said}");
     assert!(said.contains("target_session_attrs"), "{said}");
+    pair.stack.sidecar.stop().await;
+    pair.stack.sidecar.start_again();
+    assert!(!pair.stack.sidecar.exit().await.success(), "it does not pretend to serve");
+}
+
+#[tokio::test]
+async fn a_sidecar_that_starts_between_two_primaries_waits_for_the_next() {
+    let mut pair = Pair::start().await;
+    let mut client = pair.stack.native().await;
+    client.subscribe("table:t").await;
+    pair.stack.exec("insert into t values (1)").await;
+    next(&mut client).await;
+    pair.catch_up().await;
+    pair.stack.sidecar.stop().await;
+    let primary = Arc::clone(pair.stack.server());
+    spawn_blocking(move || primary.stop(Stop::Immediate)).await.unwrap();
+    pair.stack.sidecar.start_again();
+    pair.stack.sidecar.answers().await;
+    assert_eq!(pair.stack.sidecar.health().await["database"], "down");
+    assert_eq!(pair.standby.text("select pg_promote()").await, "t");
+    pair.stack.sidecar.ready().await;
+    let mut client = pair.stack.native().await;
+    client.subscribe_with(json!({"channel": "table:t", "since": "oldest"})).await;
+    assert_eq!(next(&mut client).await["payload"]["record"]["id"], 1);
 }
 
 #[tokio::test]
