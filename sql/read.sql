@@ -13,50 +13,61 @@
 create function realtime._render(layout bigint, image bytea, key_only boolean, names text[], shape bigint) returns text
   language c strict as 'MODULE_PATHNAME', 'render';
 
+-- The functions that every read calls are not in language sql: those are planned anew in every call of read(), and that was
+-- most of what a read of one event took.
+
 -- Which name stands for which column of a table today, as one number; NULL when the table is gone. A reader that keeps a
 -- grant by names compares it with the event's before it shows anything by it.
 create function realtime._shape(relation oid) returns bigint
-  language sql stable strict
+  language plpgsql stable strict
   set search_path = pg_catalog, pg_temp
-begin atomic
-  select hashtextextended(string_agg(a.attnum || ' ' || a.attname, chr(10) order by a.attnum), 0)
-    from pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped;
-end;
+as $$
+begin
+  return (
+    select hashtextextended(string_agg(a.attnum || ' ' || a.attname, chr(10) order by a.attnum), 0)
+      from pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped);
+end $$;
 
 -- The shapes of a table and of those that were its partition ancestors. One that is no ancestor any more has none: its
 -- columns may be called otherwise by now.
 create function realtime._shapes(relations oid[]) returns bigint[]
-  language sql stable strict
+  language plpgsql stable strict
   set search_path = pg_catalog, pg_temp
-begin atomic
-  with recursive up(relation) as (
-    select relations[1]
-    union all
-    select i.inhparent from up join pg_inherits i on i.inhrelid = up.relation
-  )
-  select array_agg(case when r.relation in (select up.relation from up) then realtime._shape(r.relation) end order by r.n)
-    from unnest(relations) with ordinality r(relation, n);
-end;
+as $$
+begin
+  return (
+    with recursive up(relation) as (
+      select relations[1]
+      union all
+      select i.inhparent from up join pg_inherits i on i.inhrelid = up.relation
+    )
+    select array_agg(case when r.relation in (select up.relation from up) then realtime._shape(r.relation) end order by r.n)
+      from unnest(relations) with ordinality r(relation, n));
+end $$;
 
 -- What the columns of a layout are called today, in its order; NULL for one that is no more.
 create function realtime._names_today(relation oid, columns int) returns text[]
-  language sql stable strict
+  language plpgsql stable strict
   set search_path = pg_catalog, pg_temp
-begin atomic
-  select array_agg(a.attname::text order by n)
-    from generate_series(1, columns) n left join pg_attribute a on a.attrelid = relation and a.attnum = n and not a.attisdropped;
-end;
+as $$
+begin
+  return (
+    select array_agg(a.attname::text order by n)
+      from generate_series(1, columns) n left join pg_attribute a on a.attrelid = relation and a.attnum = n and not a.attisdropped);
+end $$;
 
 -- The key's columns as they are called today; NULL when one of them is no more.
 create function realtime._key_today(relation oid, names text[], key text[]) returns text[]
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
-begin atomic
-  select case when count(a.attname) = count(*) then array_agg(a.attname::text order by k.n) end
-    from unnest(key) with ordinality k(name, n)
-    left join pg_attribute a on a.attrelid = relation and a.attnum = array_position(names, k.name) and not a.attisdropped
-  having count(*) > 0;
-end;
+as $$
+begin
+  return (
+    select case when count(a.attname) = count(*) then array_agg(a.attname::text order by k.n) end
+      from unnest(key) with ordinality k(name, n)
+      left join pg_attribute a on a.attrelid = relation and a.attnum = array_position(names, k.name) and not a.attisdropped
+    having count(*) > 0);
+end $$;
 
 -- The rows of one tick behind an offset, in their order, run by run. Inlined into the statements that call it, so that
 -- their settings choose its plan: a nested loop over the ordered runs, which never sorts an image.
@@ -82,14 +93,16 @@ create type realtime._known_layout as (
 );
 
 create function realtime._look_up_layout(layout bigint) returns realtime._known_layout
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
-begin atomic
+as $$
+begin
   -- One statement, for one snapshot: names and shapes must belong together.
-  select l.relations, l.schemas, l.tables, realtime._names_today(l.relations[1], cardinality(l.names)),
-         realtime._key_today(l.relations[1], l.names, l.key), realtime._shapes(l.relations)
-    from realtime.layouts l where l.id = layout limit 1;
-end;
+  return (
+    select row(l.relations, l.schemas, l.tables, realtime._names_today(l.relations[1], cardinality(l.names)),
+               realtime._key_today(l.relations[1], l.names, l.key), realtime._shapes(l.relations))::realtime._known_layout
+      from realtime.layouts l where l.id = layout limit 1);
+end $$;
 
 create function realtime.read(after bigint, max_events int, max_bytes int, only_relation oid, only_channel text)
   returns table (kind "char", "offset" bigint, until bigint, reason text, op "char",
