@@ -25,6 +25,15 @@ create view realtime.sidecars as
    group by a.application_name, a.client_addr;
 comment on view realtime.sidecars is 'Sidecars connected to this database. Each has a name of its own and several sessions.';
 
+create view realtime.segments as
+  select k as segment, k = s.segment as is_current,
+         pg_total_relation_size(format('realtime.log_%s', k)::regclass) + pg_total_relation_size(format('realtime.tick_%s', k)::regclass) as bytes,
+         oldest.first_offset, newest.last_offset, oldest.at as since, newest.at as until
+    from realtime.state s cross join generate_series(0, 7) k
+    left join lateral (select t.first_offset, t.at from realtime.ticks t where t.segment = k order by t.id limit 1) oldest on true
+    left join lateral (select t.last_offset, t.at from realtime.ticks t where t.segment = k order by t.id desc limit 1) newest on true;
+comment on view realtime.segments is 'The log''s segments: size, offsets and time of what each holds.';
+
 create function realtime.status(out mode text, out worker_pid int, out head bigint, out oldest bigint, out lag_ms float8,
                                 out log_bytes bigint, out retention interval, out sidecars int)
   language plpgsql security definer

@@ -1,6 +1,7 @@
 //! What a write is compared with: no capture, ours, and the trigger that people write by hand.
 
 use crate::server::Server;
+use crate::statistics::Sample;
 
 /// What happens to a table's changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +71,16 @@ impl Measured {
         measured
     }
 
-    fn of_kind(&mut self, kind: Kind) -> &mut Vec<f64> {
+    /// Prints medians and ranges of all kinds.
+    pub(crate) fn print(&self, name: &str) {
+        let kinds = [("without_capture", &self.plain), ("with_capture", &self.captured)];
+        for (kind, values) in kinds.into_iter().chain([("with_notify_trigger", &self.naive)]) {
+            Sample::new(values.clone()).print(&format!("{name}_{kind}"), 0);
+        }
+    }
+
+    /// The values of one kind.
+    pub(crate) fn of_kind(&mut self, kind: Kind) -> &mut Vec<f64> {
         match kind {
             Kind::Plain => &mut self.plain,
             Kind::Captured => &mut self.captured,

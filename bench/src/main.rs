@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bulk;
+mod cpu;
 mod disk;
 mod fold;
 mod held;

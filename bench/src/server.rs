@@ -10,6 +10,7 @@ use xtask::cluster::{Cluster, Options, Tree};
 use xtask::postgres::Version;
 use xtask::process;
 
+use crate::cpu;
 use crate::kind::NAIVE;
 
 /// The database of all measurements.
@@ -102,6 +103,11 @@ impl Server {
             session.batch_execute(&format!("listen {channel}")).await.unwrap();
         }
         session
+    }
+
+    /// Processor time of all the server's processes so far, in seconds.
+    pub(crate) fn cpu_s(&self) -> f64 {
+        cpu::of_family(self.cluster.pid().expect("the server runs"))
     }
 
     /// A folder on the disk that the data lies on.

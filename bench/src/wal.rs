@@ -20,7 +20,9 @@ pub(crate) fn per_event(_: &Runtime) {
     compare("wal_bytes_per_event_of_a_large_transaction", rounds, |kind| of_a_large_transaction(&server, kind));
     server.sql("alter database bench set realtime.worker = off");
     server.sql("select realtime.stop_worker()");
+    let (began, log) = (events(&server), log_bytes(&server));
     compare("wal_bytes_per_event", rounds, |kind| of_small_transactions(&server, kind));
+    println!("log_bytes_per_event {:.0}", (log_bytes(&server) - log) / (events(&server) - began));
 }
 
 fn compare(name: &str, rounds: u64, measure: impl Fn(Kind) -> f64) {
@@ -48,6 +50,14 @@ fn of_a_large_transaction(server: &Server, kind: Kind) -> f64 {
     let began = position(server);
     server.sql("update bulk set n = n + 1");
     (position(server) - began) / ROWS
+}
+
+fn events(server: &Server) -> f64 {
+    server.figure("select count(*) from realtime.log")
+}
+
+fn log_bytes(server: &Server) -> f64 {
+    server.figure("select log_bytes from realtime.status()")
 }
 
 fn position(server: &Server) -> f64 {

@@ -1,12 +1,12 @@
 //! What the worker itself costs, under load and at rest; the sidecar beside it.
 
-use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use realtime_tests::Sidecar;
 use tokio::runtime::Runtime;
 
+use crate::cpu;
 use crate::kind::Kind;
 use crate::server::{Server, UPDATES, number};
 use crate::statistics::Sample;
@@ -64,11 +64,11 @@ fn under_load(server: &Server, pids: &Pids) {
 fn at_rest(pids: &Pids) {
     // What is still to be delivered comes first.
     sleep(REST);
-    let (worker, sidecar) = (cpu_s(pids.worker), cpu_s(pids.sidecar));
+    let (worker, sidecar) = (cpu::of_process(pids.worker), cpu::of_process(pids.sidecar));
     sleep(REST);
     let per_second = |now: f64, then: f64| (now - then) * 1e3 / REST.as_secs_f64();
-    println!("worker_idle_cpu_ms_per_s {:.2}", per_second(cpu_s(pids.worker), worker));
-    println!("sidecar_idle_cpu_ms_per_s {:.2}", per_second(cpu_s(pids.sidecar), sidecar));
+    println!("worker_idle_cpu_ms_per_s {:.2}", per_second(cpu::of_process(pids.worker), worker));
+    println!("sidecar_idle_cpu_ms_per_s {:.2}", per_second(cpu::of_process(pids.sidecar), sidecar));
 }
 
 /// What has been used up so far.
@@ -84,15 +84,8 @@ impl State {
         Self {
             ticks: server.figure("select max(id) from realtime.ticks"),
             offset: server.figure("select max(last_offset) from realtime.ticks"),
-            worker_s: cpu_s(pids.worker),
-            sidecar_s: cpu_s(pids.sidecar),
+            worker_s: cpu::of_process(pids.worker),
+            sidecar_s: cpu::of_process(pids.sidecar),
         }
     }
-}
-
-/// Processor time of a process and all its threads, in seconds.
-fn cpu_s(pid: u32) -> f64 {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let times = threads.filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
-    times.filter_map(|text| text.split(' ').next()?.parse::<f64>().ok()).sum::<f64>() / 1e9
 }

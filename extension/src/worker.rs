@@ -22,9 +22,9 @@ const HOUSE_INTERVAL_FULL: Duration = Duration::from_secs(1);
 /// Polls without any other session before the worker leaves.
 const POLLS_ALONE: u32 = 2;
 /// How many times as long as a turn took the worker rests while more has been committed meanwhile.
-const REST_PER_TURN: u32 = 2;
+const REST_PER_TURN: u32 = 3;
 /// But no longer: it is what an event waits then.
-const REST_MAX: Duration = Duration::from_millis(4);
+const REST_MAX: Duration = Duration::from_millis(8);
 
 crate::ffi::sql_function!(start_worker, pg_finfo_start_worker, start);
 crate::ffi::sql_function!(worker_pid, pg_finfo_worker_pid, pid);

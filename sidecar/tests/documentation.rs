@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on stops here")]
 
-use std::{collections::BTreeMap, fmt::Write, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    path::Path,
+};
 
 use realtime_sidecar::{
     config::{DEFAULTS, environment_names},
@@ -102,4 +106,48 @@ fn the_page_is_what_the_program_has() {
         return;
     }
     assert!(page == wanted, "docs/configuration.md is behind the program; run this test once with UPDATE_DOCS=1");
+}
+
+/// Every name that a family has in queries.
+fn queried_names() -> BTreeSet<String> {
+    let metrics = Metrics::new();
+    let encoded = metrics.encode();
+    let mut names: BTreeSet<String> = metrics.labelled().iter().map(|family| family.name.clone()).collect();
+    for (family, kind) in encoded.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')) {
+        let suffixes: &[&str] = match kind {
+            "counter" => &["_total"],
+            "histogram" => &["_bucket", "_sum", "_count"],
+            _ => &[""],
+        };
+        names.extend(suffixes.iter().map(|suffix| format!("{family}{suffix}")));
+    }
+    names
+}
+
+/// The metrics that a query names.
+fn metrics_in(query: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = query.split(|c| !is_part(c)).filter(|word| word.starts_with("realtime_"));
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn queries_of_dashboard_and_alerts_name_metrics_that_there_are() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let known = queried_names();
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(docs.join("grafana.json")).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
+    let mut queries: Vec<String> = targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect();
+    assert!(queries.len() > 20, "the dashboard was not read");
+    let operations = std::fs::read_to_string(docs.join("operations.md")).unwrap();
+    let alerts: Vec<&str> = operations.lines().filter_map(|line| line.split(" | ").nth(1)).collect();
+    assert!(alerts.iter().filter(|expression| !metrics_in(expression).is_empty()).count() > 10, "no alerts were read");
+    queries.extend(alerts.iter().map(|&expression| expression.to_owned()));
+    for query in queries {
+        for name in metrics_in(&query) {
+            assert!(known.contains(&name), "there is no metric {name}, which is asked for in: {query}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use realtime_tests::{Database, Frame, Server, Stack, schema};
+use realtime_tests::{Database, Frame, Server, Stack, eventually, schema};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 use tokio_postgres::Client;
@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use page::{Page, code_words, links, rows};
 use wire::Conversation;
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -24,6 +24,7 @@ const PAGES: [&str; 9] = [
     "docs/protocol.md",
     "docs/sql.md",
     "docs/lifecycle.md",
+    "docs/operations.md",
     "docs/errors.md",
     "docs/configuration.md",
 ];
@@ -180,6 +181,22 @@ async fn the_sql_page_works_as_it_is_written_and_names_everything() {
     }
     for name in names(&session, "select name from realtime.settings").await {
         page.assert_names(&format!("| `{name}` |"));
+    }
+}
+
+#[tokio::test]
+async fn the_operations_page_works_as_it_is_written() {
+    let (_database, session) = bare().await;
+    let prepare = "create extension realtime; select realtime.start_worker(); create table t (id int primary key)";
+    session.batch_execute(prepare).await.unwrap();
+    session.batch_execute("select realtime.enable_realtime('t'); insert into t values (1)").await.unwrap();
+    eventually("a worker runs and has ticked", async || {
+        let status = "select from realtime.status() where mode = 'worker' and head is not null and lag_ms = 0";
+        session.query_opt(status, &[]).await.unwrap()
+    })
+    .await;
+    for block in Page::read("docs/operations.md").blocks("sql") {
+        sql::run(&session, &block).await;
     }
 }
 
