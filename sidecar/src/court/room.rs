@@ -110,15 +110,11 @@ impl Room {
 
     /// Registers for what a party sees, then says from where on it comes.
     pub(crate) fn join(&self, party: &Party, subscriber: SubscriberId, outbox: &Arc<Outbox>) -> Option<Position> {
-        // The head first: what is pushed after reading it is found in the inbox.
         let head = self.hub.head()?;
         let mut state = self.state.lock();
         state.bench(party).subscribers.insert(subscriber, Arc::clone(outbox));
-        let mut position = state.position;
-        if self.is_idle(&state) {
-            position.begun = position.begun.max(head);
-        }
-        Some(position)
+        // What lies between the position and the head is in the inbox, and nobody who joins now waits for it.
+        Some(Position { begun: state.position.begun.max(head), ..state.position })
     }
 
     /// Ends a registration.

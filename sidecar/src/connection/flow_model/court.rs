@@ -25,6 +25,8 @@ struct Sitting {
     room: Arc<Room>,
     closed: CancellationToken,
     case: Option<Case>,
+    /// What the database said of it.
+    judgement: Option<Judgement>,
 }
 
 /// The policy: two events of three.
@@ -58,7 +60,7 @@ impl Courts {
     pub(super) fn seat(&mut self, table: u32, eyes: Option<u32>) -> Option<Seat> {
         let (seat, opened) = self.rooms.seat(table, party(eyes?)).expect("started");
         if let Some(opened) = opened {
-            self.sittings.push(Sitting { room: opened.room, closed: opened.closed, case: None });
+            self.sittings.push(Sitting { room: opened.room, closed: opened.closed, case: None, judgement: None });
         }
         Some(seat)
     }
@@ -71,10 +73,15 @@ impl Courts {
 }
 
 impl Sitting {
-    /// Takes a case, or ends the one that was taken.
+    /// Takes a case, has it judged, or ends it.
     fn step(&mut self, random: &mut Random) {
         let Some(case) = self.case.take() else {
             self.case = self.room.take();
+            return;
+        };
+        let Some(judgement) = self.judgement.take() else {
+            self.judgement = Some(judgement(&self.room, &case, random));
+            self.case = Some(case);
             return;
         };
         if random.one_in(8) {
@@ -83,7 +90,6 @@ impl Sitting {
         if random.one_in(8) {
             return self.room.adjourn(&case);
         }
-        let judgement = judgement(&self.room, &case, random);
         self.room.pronounce(case, &judgement);
     }
 }
