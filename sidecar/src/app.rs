@@ -169,6 +169,7 @@ fn services(
         replay: Replay::new(Arc::clone(database), pool_size),
         hub,
         snapshots: Arc::new(Semaphore::new(config.limits.snapshots_max)),
+        slow_snapshots: Arc::new(Semaphore::new(config.limits.snapshots_max)),
         database: Arc::clone(database),
         metrics,
         limits: config.limits.clone(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use realtime_tests::{Client, Frame, Stack, eventually, token, within};
+use realtime_tests::{Client, Frame, Stack, Stop, eventually, token, within};
 use serde_json::{Value, json};
 
 use crate::{
@@ -216,4 +216,47 @@ async fn a_hundred_thousand_rows_reach_those_who_see_some_of_them() {
     again.resume("table:notes", events[49].offset()).await;
     let ids: Vec<_> = again.events(50).await.iter().map(|it| it.record()["id"].as_i64().unwrap()).collect();
     assert_eq!(ids, (51..=100).map(|n| n * 1000).collect::<Vec<_>>());
+}
+
+/// Snapshots wait for their turn, but not for a policy without end.
+#[tokio::test]
+async fn a_policy_without_end_keeps_nobody_else_from_a_snapshot() {
+    let stack = Stack::builder().sql(BRAKE).set("REALTIME_LIMITS_SNAPSHOTS_MAX", "1").start().await;
+    stack.exec("insert into items values (1); update brake set on_now = true").await;
+    let mut stuck = Vec::new();
+    for _ in 0..2 {
+        let mut hangs = stack.native_as("hangs").await;
+        hangs.subscribe_with(json!({"channel": "table:items", "snapshot": true})).await;
+        stuck.push(hangs);
+    }
+    hanging(&stack, "1").await;
+    let mut ada = stack.native_as(ADA).await;
+    ada.subscribe_with(json!({"channel": "table:items", "snapshot": true})).await;
+    let snapshot = within(Duration::from_secs(15), "a snapshot for the other", ada.expect("snapshot")).await;
+    assert_eq!(snapshot["rows"], json!([{"id": 1, "n": 0}]));
+}
+
+#[tokio::test]
+async fn an_outage_of_the_database_loses_nothing_of_what_is_judged() {
+    let stack = Stack::builder().own_server().sql(NOTES).start().await;
+    let mut ada = stack.native_as(ADA).await;
+    ada.subscribe("table:notes").await;
+    stack.exec(&format!("insert into notes values (1, '{ADA}', 'a'), (2, '{GRACE}', 'g')")).await;
+    assert_eq!(ada.event().await.record()["id"], 1);
+    let server = std::sync::Arc::clone(stack.server());
+    let restart = move || {
+        server.stop(Stop::Immediate);
+        server.start_again();
+    };
+    tokio::task::spawn_blocking(restart).await.unwrap();
+    stack.exec(&format!("insert into notes values (3, '{ADA}', 'a'), (4, '{GRACE}', 'g'), (5, '{ADA}', 'a')")).await;
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let frame = ada.next().await;
+        match frame.kind() {
+            "broadcast" => seen.push(frame.record()["id"].clone()),
+            kind => assert_eq!(kind, "status", "{frame}"),
+        }
+    }
+    assert_eq!(seen, [3, 5]);
 }

@@ -179,7 +179,7 @@ async fn a_snapshot_whose_session_is_lost_is_not_called_whole() {
     let proxy = Proxy::start(stack.sidecar.address());
     let mut client = begin_and_stop(&stack, &proxy).await;
     stack
-        .exec("select pg_terminate_backend(pid) from pg_stat_activity where query like '%realtime.snapshot(%' and pid <> pg_backend_pid()")
+        .exec("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query like '%realtime.snapshot(%' and pid <> pg_backend_pid()")
         .await;
     proxy.set(Mode::Pass);
     let error = end(&mut client).await;

@@ -65,6 +65,8 @@ pub struct Services {
     pub replay: Replay,
     /// Turns of snapshots.
     pub snapshots: Arc<Semaphore>,
+    /// Turns of those that are long in coming.
+    pub slow_snapshots: Arc<Semaphore>,
     /// For publishing and snapshots.
     pub database: Arc<Database>,
     /// What is counted.

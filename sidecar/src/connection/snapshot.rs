@@ -20,6 +20,10 @@ use crate::{
 /// How often a snapshot is begun anew when the table is rewritten under it.
 const ATTEMPTS: u32 = 5;
 
+/// When the first row has not come by then, a policy may be at work that has no end: from then on it waits for its like
+/// only, and beyond their number it is given up.
+const QUICK_MAX: Duration = Duration::from_secs(5);
+
 /// What the next chunk comes from.
 pub(super) struct Source {
     rows: Rows,
@@ -108,17 +112,31 @@ fn wants_snapshot((subscriber, subscription): (SubscriberId, &Subscription)) -> 
 
 async fn begin(services: &Services, identity: &Identity, relation: u32) -> Step {
     let permit = Arc::clone(&services.snapshots).acquire_owned().await.map_err(|_| Error::Closed)?;
+    let mut first = Box::pin(first(services, identity, relation));
+    let (begun, permit) = match tokio::time::timeout(QUICK_MAX, first.as_mut()).await {
+        Ok(begun) => (begun, permit),
+        Err(_) => {
+            drop(permit);
+            let slow = Arc::clone(&services.slow_snapshots);
+            let permit = slow.try_acquire_owned().map_err(|_| SnapshotError::TooLong)?;
+            (first.await, permit)
+        }
+    };
+    begun.map(|(rows, chunk)| (Box::new(Source { rows, _permit: permit }), chunk))
+}
+
+async fn first(services: &Services, identity: &Identity, relation: u32) -> Result<(Rows, Chunk), SnapshotError> {
     let limit = Duration::from_millis(services.timing.snapshot_ms);
     let mut attempts = 1;
     loop {
-        match first(services, identity, relation, limit).await {
+        match attempt(services, identity, relation, limit).await {
             Err(SnapshotError::Moved) if attempts < ATTEMPTS => attempts += 1,
-            begun => return begun.map(|(rows, chunk)| (Box::new(Source { rows, _permit: permit }), chunk)),
+            begun => return begun,
         }
     }
 }
 
-async fn first(
+async fn attempt(
     services: &Services,
     identity: &Identity,
     relation: u32,

@@ -13,12 +13,14 @@ const MAY_SUBSCRIBE: &str = "select j.allowed, j.reason, j.relation, j.columns, 
      cross join lateral realtime.may_subscribe(q.role, q.claims, q.channel, q.schema_name, q.table_name) j \
      order by q.n";
 
+const NO_CLAIMS: &str = "{}";
+
 /// A question: may this identity listen to this channel?
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Question {
     /// The role to assume.
     pub role: Arc<str>,
-    /// The claims that policies read.
+    /// The claims that policies read; for a table none.
     pub claims: Arc<str>,
     /// The channel.
     pub channel: Channel,
@@ -31,13 +33,18 @@ impl Question {
     /// Whether `identity` may listen to `channel`.
     #[must_use]
     pub fn new(identity: &Identity, channel: Channel) -> Self {
-        Self { role: Arc::clone(&identity.role), claims: Arc::clone(&identity.claims), channel }
+        // Who may listen to a table is a matter of the role: all who have it ask one question.
+        let claims = match channel {
+            Channel::Table(_) => NO_CLAIMS.into(),
+            Channel::Messages(_) => Arc::clone(&identity.claims),
+        };
+        Self { role: Arc::clone(&identity.role), claims, channel }
     }
 
     /// Whether it is about this identity.
     #[must_use]
     pub fn is_of(&self, identity: &Identity) -> bool {
-        self.role == identity.role && self.claims == identity.claims
+        *self == Self::new(identity, self.channel.clone())
     }
 }
 
