@@ -107,7 +107,8 @@ create table realtime.state (
   begun_at     bigint,               -- the first offset of this history
   size_max     bigint not null,      -- the setting log_max_size, in bytes, where capture looks
   is_full      bool not null default false,  -- over it, and nothing can be given back
-  switched_at  timestamptz not null
+  switched_at  timestamptz not null,
+  full_at      timestamptz           -- when it was full last, for a while after: whoever finds it so after a crash owes a mark
 ) with (fillfactor = 10);
 insert into realtime.state (segment, floor_tick, size_max, switched_at)
   select 0, 1, pg_size_bytes(realtime._setting('log_max_size')), clock_timestamp();

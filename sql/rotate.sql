@@ -43,7 +43,9 @@ begin
   end loop;
   done := done || realtime._switch(now_state.segment, now_state.switched_at, keep, bytes_max);
   -- Everything that is left is needed: rather than fill the disk, capture leaves one gap mark from now on.
-  update realtime.state set is_full = not is_full where is_full <> (realtime._log_bytes() > bytes_max);
+  update realtime.state s set is_full = f.now, full_at = case when f.now or s.is_full then clock_timestamp() end
+    from (select realtime._log_bytes() > bytes_max as now) f
+   where s.is_full <> f.now or s.full_at < clock_timestamp() - interval '10 seconds';
   return done;
 end $$;
 comment on function realtime.rotate() is 'Gives old segments of the log back and begins a new one when it is time. Called by whoever ticks.';

@@ -7,7 +7,7 @@
 
 use crate::capture::{CAPTURE_OFF, Capture, LOG_FULL};
 use crate::fold::{Images, Tables};
-use crate::schema::Schema;
+use crate::schema::{Schema, State};
 use crate::segment::{Row, Segment};
 use crate::{registry, settings, wake};
 use pgrx::prelude::*;
@@ -19,6 +19,9 @@ use std::sync::atomic::Ordering::SeqCst;
 
 /// Entries kept before a transaction writes early, whatever their size.
 const ENTRIES_MAX: usize = 1 << 16;
+
+/// So many times what makes a transaction write early may gather in small subtransactions, each of which would not.
+const OVERFULL: usize = 4;
 
 /// Rows of one run: readers find their place in a run by counting, so it must not be long.
 const RUN_MAX: i32 = 8_192;
@@ -101,7 +104,7 @@ thread_local! {
     /// Events of this transaction were not written, because the log is full.
     static LOST: Cell<bool> = const { Cell::new(false) };
     /// So many losses are marked when this transaction commits.
-    static MARKING: Cell<u64> = const { Cell::new(0) };
+    static MARKING: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 crate::ffi::sql_function!(leave_gap_mark, pg_finfo_leave_gap_mark, leave_mark);
@@ -267,17 +270,20 @@ unsafe fn leave_mark(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe {
         let Some(entry) = registry::entry() else { return pg_sys::Datum::from(false) };
         let lost = entry.lost.load(SeqCst);
-        let is_full = Schema::current().is_some_and(|s| s.state().is_full);
+        let state = Schema::current().map_or_else(State::default, |s| s.state());
         // After a start nobody knows what was lost before it.
-        let unknown = !entry.checked.swap(true, SeqCst) && is_full;
+        let unknown = !entry.checked.load(SeqCst) && state.was_full;
+        if !unknown {
+            entry.checked.store(true, SeqCst);
+        }
         // A mark tells every client to start over. While more is being lost one now and then will do; the last one, which
         // comes after all that was lost, is owed until it is left.
         let now = u64::try_from(pg_sys::GetCurrentTimestamp()).unwrap_or(0);
-        let is_early = is_full && now.saturating_sub(entry.marked_at.load(SeqCst)) < MARK_INTERVAL_US;
+        let is_early = state.is_full && now.saturating_sub(entry.marked_at.load(SeqCst)) < MARK_INTERVAL_US;
         let is_due = unknown || (lost > entry.marked.load(SeqCst) && !is_early);
         if is_due {
             push(Change { op: b'G', flags: LOG_FULL, ..Change::default() });
-            MARKING.set(lost);
+            MARKING.set(Some(lost));
             entry.marked_at.store(now, SeqCst);
         }
         pg_sys::Datum::from(is_due)
@@ -352,7 +358,10 @@ fn after_commit() {
         if lost {
             entry.lost.fetch_add(1, SeqCst);
         }
-        entry.marked.fetch_max(marked, SeqCst);
+        if let Some(marked) = marked {
+            entry.marked.fetch_max(marked, SeqCst);
+            entry.checked.store(true, SeqCst);
+        }
     }
     if WRITTEN.get() || lost {
         wake::worker();
@@ -363,17 +372,36 @@ fn after_commit() {
 fn forget_transaction() {
     WRITTEN.set(false);
     LOST.set(false);
-    MARKING.set(0);
+    MARKING.set(None);
 }
 
+/// Whether so much lies here that even a small subtransaction has to write what it did. Its parents cannot.
+fn is_overfull() -> bool {
+    BUFFER.with_borrow(|b| {
+        b.entries.len() > OVERFULL * ENTRIES_MAX || b.bytes.len() > settings::spill_bytes().saturating_mul(OVERFULL)
+    })
+}
+
+#[pg_guard]
 unsafe extern "C-unwind" fn at_subtransaction_end(
     event: pg_sys::SubXactEvent::Type,
     subtransaction: pg_sys::SubTransactionId,
     _parent: pg_sys::SubTransactionId,
     _arg: *mut std::ffi::c_void,
 ) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+    use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_PRE_COMMIT_SUB};
+    if event == SUBXACT_EVENT_ABORT_SUB {
         drop(BUFFER.try_with(|b| b.try_borrow_mut().map(|mut b| b.forget(subtransaction))));
+    } else if event == SUBXACT_EVENT_PRE_COMMIT_SUB
+        && is_overfull()
+        && BUFFER.with_borrow(|b| b.start_of(subtransaction) < b.entries.len())
+    {
+        // SAFETY: still inside the subtransaction; the snapshot is popped again.
+        unsafe {
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            spill(subtransaction);
+            pg_sys::PopActiveSnapshot();
+        }
     }
 }
 
@@ -383,7 +411,8 @@ unsafe fn before_commit(is_prepare: bool) {
     // SAFETY: inside the committing transaction; the snapshot is popped again.
     unsafe {
         let mut buffer = BUFFER.take();
-        if buffer.is_lost && is_prepare {
+        // The same when the log is not full any more: whoever would be told might not be told after a crash.
+        if buffer.is_lost && (is_prepare || !is_full()) {
             buffer.push(1, Change { op: b'G', flags: LOG_FULL, ..Change::default() });
         } else if buffer.is_lost {
             LOST.set(true);

@@ -104,6 +104,9 @@ impl Tables {
 
     /// A part of the entries is about to be written early: from then on their order is what it is.
     pub(crate) fn before_spill(&mut self, parents: &[Entry]) {
+        if !self.trees.iter().any(|tree| tree.is_suspect) {
+            return;
+        }
         for entry in parents {
             if let Some(tree) = self.layouts.get(&entry.layout).and_then(|known| self.trees.get_mut(known.tree)) {
                 // The parents' events are not written with ours, but they get their places.

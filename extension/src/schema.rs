@@ -90,12 +90,14 @@ pub(crate) struct State {
     pub(crate) segment: usize,
     /// The log is at its cap: what is written from now on would fill the disk.
     pub(crate) is_full: bool,
+    /// It is, or was a moment ago: some may not know yet that it is not.
+    pub(crate) was_full: bool,
 }
 
 thread_local! {
     static KNOWN: RefCell<Option<Schema>> = const { RefCell::new(None) };
     static STALE: Cell<bool> = const { Cell::new(false) };
-    static STATE: Cell<(State, i64)> = const { Cell::new((State { segment: 0, is_full: false }, i64::MIN)) };
+    static STATE: Cell<(State, i64)> = const { Cell::new((State { segment: 0, is_full: false, was_full: false }, i64::MIN)) };
     static WATCHED: RefCell<HashSet<u32>> = RefCell::new(HashSet::new());
     static GENERATION: Cell<u64> = const { Cell::new(0) };
     static NEWS: Cell<bool> = const { Cell::new(true) };
@@ -243,13 +245,13 @@ impl Schema {
                 (!null).then(|| datum.value())
             };
             // Columns by number: see sql/log.sql.
-            let found = (!tuple.is_null()).then(|| (column(2), column(6), column(7)));
+            let found = (!tuple.is_null()).then(|| (column(2), column(6), column(7), column(9)));
             pg_sys::systable_endscan(scan);
             pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
-            let (Some(segment), Some(size_max), Some(is_full)) = found? else { return None };
+            let (Some(segment), Some(size_max), Some(is_full), full_at) = found? else { return None };
             let segment = usize::try_from(segment as i32).ok().filter(|s| *s < SEGMENTS)?;
             let is_full = is_full as u8 != 0 || segment_bytes(self.segments[segment].table) > size_max as u64;
-            Some(State { segment, is_full })
+            Some(State { segment, is_full, was_full: is_full || full_at.is_some() })
         }
     }
 }

@@ -206,11 +206,11 @@ impl Worker {
                 Some(0) => (),
                 Some(_) => self.ring_the_bell(),
             }
-            // A log at its cap loses events until somebody gives segments back.
             if self.noticed.elapsed() > NOTICE_INTERVAL {
                 self.noticed = Instant::now();
                 self.notice_changes.run();
             }
+            // A log at its cap loses events until somebody gives segments back.
             if self.kept.elapsed() > if is_losing { HOUSE_INTERVAL_FULL } else { HOUSE_INTERVAL } {
                 self.kept = Instant::now();
                 self.keep_house.run();

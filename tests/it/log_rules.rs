@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use realtime_tests::{Database, Server, eventually};
+use realtime_tests::{Database, Server, Stop, eventually};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
@@ -108,4 +108,28 @@ async fn an_idle_worker_takes_no_transaction_ids() {
         (ids().await == before).then_some(())
     })
     .await;
+}
+
+/// What is lost at the cap is told by whoever ticks. When the server crashes before, nobody remembers but the table.
+#[tokio::test]
+async fn a_mark_that_a_full_log_owes_is_owed_after_a_crash() {
+    let server = spawn_blocking(Server::own).await.unwrap();
+    let database = database(Arc::clone(&server)).await;
+    assert_eq!(database.text("select realtime.mark_lost()").await, "f");
+    database.exec("update realtime.state set is_full = true").await;
+    let writer = database.session().await;
+    writer.batch_execute("set realtime.worker = off; insert into t values (1)").await.unwrap();
+    database.exec("select realtime.rotate()").await;
+    assert_eq!(database.text("select is_full from realtime.state").await, "f");
+    spawn_blocking(move || server.restart(Stop::Immediate)).await.unwrap();
+    let state = eventually("the server is back", async || {
+        let session = database.try_session().await.ok()?;
+        Some(session.query_one("select realtime.mark_lost(), realtime.mark_lost()", &[]).await.unwrap())
+    })
+    .await;
+    assert_eq!((state.get(0), state.get(1)), (true, true), "within one transaction it is owed until the commit");
+    assert_eq!(database.text("select realtime.mark_lost()").await, "f");
+    database.exec("select realtime.tick()").await;
+    let reasons = "select distinct reason from realtime.status() s, realtime.read(s.oldest, 100, 100000, null, null) where kind = 'e'";
+    assert_eq!(database.text(reasons).await, "log_full");
 }

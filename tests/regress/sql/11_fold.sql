@@ -61,6 +61,28 @@ commit;
 select count(*) >= 0 as ticked from realtime.tick();
 select op, reason, count(*) from fold_events() group by op, reason order by op;
 reset realtime.spill_bytes;
+-- Very many small subtransactions: from some size on each writes what it did, so that memory stays bounded. The order stays.
+set realtime.spill_bytes = '64kB';
+create table small (id int primary key, v text);
+select realtime.enable_realtime('public', 'small');
+select fold_begin();
+do $$ begin
+  insert into small values (0, 'parent');
+  for i in 1..2000 loop
+    begin
+      insert into small values (i, repeat('x', 300));
+      if i % 7 = 0 then raise exception 'taken back'; end if;
+    exception when raise_exception then null;
+    end;
+  end loop;
+  insert into small values (2001, 'parent');
+end $$;
+select count(*) >= 0 as ticked from realtime.tick();
+with e as (select (record::json ->> 'id')::int as id, lag((record::json ->> 'id')::int) over (order by "offset") as previous
+             from fold_start, realtime.read(head, 100000, 100000000, 'small'::regclass, null) where kind = 'e')
+select count(*), count(*) filter (where id <= previous) as misplaced, min(id), max(id), (select count(*) from small) as rows from e;
+select count(distinct l.run) > 1 as written_early from realtime.log l join realtime.layouts y on y.id = l.layout where 'small' = any (y.tables);
+reset realtime.spill_bytes;
 -- Emptied in place: nobody can tell which rows came before. Emptied otherwise, or rewritten: the order is known.
 select fold_begin();
 begin; truncate bumped; insert into bumped values (1, 5); truncate bumped; insert into bumped values (2, 5); commit;
@@ -71,5 +93,5 @@ begin; insert into bumped values (3, 2); truncate bumped; insert into bumped val
 begin; insert into bumped values (5, 2); cluster bumped using bumped_pkey; insert into bumped values (6, 2); commit;
 select count(*) >= 0 as ticked from realtime.tick();
 select * from fold_events();
-drop table fold_start, bumped, shifted, crossed, large cascade;
+drop table fold_start, bumped, shifted, crossed, large, small cascade;
 drop function fold_begin, fold_events, bump;
