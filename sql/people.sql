@@ -119,7 +119,7 @@ begin
     return next format('%s: set NOINHERIT, so that it acts as a client''s role only where the extension makes it', sidecar);
   end if;
   execute format('grant execute on function realtime.tick(), realtime.ring(), realtime.rotate(), realtime.mark_lost(), realtime.keep_house(),
-    realtime.read(bigint, int, int, oid, text), realtime.status(), realtime.may_subscribe(text, text, text, text, text),
+    realtime.read(bigint, int, int, oid, text), realtime.status(), realtime.may_subscribe(text, text, text, text, text), realtime.comparable(oid, text[]),
     realtime.publish_as(text, text, text, text, text, uuid), realtime.begin_snapshot(), realtime.snapshot(text, text, oid),
     realtime.know_identity(int, text, text), realtime.forget_identity(int), realtime.seat(oid, int[]), realtime.unseat(oid, int[]),
     realtime.judge(oid, bigint, bigint, int[]) to %s', sidecar);

@@ -76,6 +76,8 @@ pub struct CommandError {
     pub text: Cow<'static, str>,
     /// When trying again makes sense, in milliseconds.
     pub retry_after_ms: Option<u64>,
+    /// The character of a filter at which the mistake is, counted from 1.
+    pub position: Option<usize>,
     /// The subscription has ended with this.
     pub is_final: bool,
 }
@@ -84,7 +86,7 @@ impl CommandError {
     /// An error that leaves everything else as it was.
     #[must_use]
     pub fn new(code: Code, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, text: text.into(), retry_after_ms: None, is_final: false }
+        Self { code, text: text.into(), retry_after_ms: None, position: None, is_final: false }
     }
 
     /// The same, telling when trying again makes sense.
@@ -114,6 +116,12 @@ impl CommandError {
             Code::Unauthorized,
             "no such channel, or your role may not subscribe to it: check its name and grants",
         )
+    }
+
+    /// The filter cannot be used; `position` is the character at which the mistake is, counted from 1.
+    #[must_use]
+    pub fn bad_filter(text: impl Into<Cow<'static, str>>, position: Option<usize>) -> Self {
+        Self { position, ..Self::new(Code::FilterInvalid, text) }
     }
 
     /// The table has no key, or the identity may not read it, or does not want it.

@@ -10,6 +10,7 @@ mod commands;
 mod connecting;
 mod docs;
 mod filter_oracle;
+mod filters;
 mod fixtures;
 mod fold;
 mod gaps;

@@ -72,7 +72,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("filter", &[]),
     ("protocol", &["model", "error"]),
     ("hub", &["model", "error", "protocol", "metrics"]),
-    ("connection", &["model", "error", "protocol", "hub", "auth", "postgres", "replay", "court", "config", "metrics"]),
+    (
+        "connection",
+        &["model", "error", "filter", "protocol", "hub", "auth", "postgres", "replay", "court", "config", "metrics"],
+    ),
     ("court", &["model", "hub", "postgres", "metrics", "tasks"]),
     ("transport", &["model", "error", "protocol", "hub", "connection", "auth", "config", "metrics", "tasks"]),
     ("http", &["metrics", "config"]),
@@ -288,6 +291,7 @@ async fn what_everybody_may_call_is_listed_here() {
         "create_roles",
         "cleanup_messages",
         "judge",
+        "comparable",
     ] {
         assert!(!names.iter().any(|name| name == dangerous), "everybody may call {dangerous}");
     }

@@ -18,7 +18,7 @@ use super::lane::{Lane, Quarantine};
 use crate::{
     hub::{Note, Outbox, SubscriberId},
     metrics::Metrics,
-    model::{Channel, Grant, Identity, Refusal},
+    model::{Channel, Grant, Refusal},
     postgres::{
         Database, Error,
         authorize::{Answer, Question, may_subscribe},
@@ -92,23 +92,22 @@ impl Authorizer {
         }
     }
 
-    /// Whether this identity may listen to this channel. A verdict that is still being watched is used again: a crowd
+    /// What is the answer: whether this identity may listen to this channel. A verdict that is still being watched is used again: a crowd
     /// that comes back at once with one identity costs one question.
     ///
     /// # Errors
     ///
     /// When it may not, or nobody can say.
-    pub async fn grant(&self, identity: &Identity, channel: &Channel) -> Result<Arc<Grant>, GrantError> {
-        let question = Question::new(identity, channel.clone());
-        if let Some(known) = self.known(&question) {
+    pub async fn grant(&self, question: &Question) -> Result<Arc<Grant>, GrantError> {
+        if let Some(known) = self.known(question) {
             return known;
         }
         // Only message channels run people's policies; tables are looked up in the catalog.
-        if let Channel::Table(_) = channel {
-            return self.judge(&question, Lane::Slow).await;
+        if let Channel::Table(_) = question.channel {
+            return self.judge(question, Lane::Slow).await;
         }
-        match self.judge_when_free(&self.quick, &question, Lane::Alone).await {
-            Err(GrantError::Unavailable(Error::Deadline(_))) => self.grant_slowly(&question).await,
+        match self.judge_when_free(&self.quick, question, Lane::Alone).await {
+            Err(GrantError::Unavailable(Error::Deadline(_))) => self.grant_slowly(question).await,
             verdict => verdict,
         }
     }
@@ -391,7 +390,7 @@ mod tests {
             let channel = Channel::parse("table:s.t").expect("a name");
             Self {
                 authorizer: Arc::new(Authorizer::new(database, Arc::new(Metrics::new()), Duration::from_secs(1), 4)),
-                question: Question { role: "authenticated".into(), claims: "{}".into(), channel },
+                question: Question { role: "authenticated".into(), claims: "{}".into(), channel, compares: false },
                 grant: Arc::new(Grant { topic: Topic::Table(1), table: None }),
                 subscriber: Hub::new(0).subscriber_id(),
                 outbox: Arc::new(Outbox::new(1, 1)),

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What the sidecar calls.
-pub(super) const FUNCTIONS: [&str; 12] = [
+pub(super) const FUNCTIONS: [&str; 13] = [
     "contract_version",
     "tick",
     "ring",
@@ -20,6 +20,7 @@ pub(super) const FUNCTIONS: [&str; 12] = [
     "status",
     "read",
     "may_subscribe",
+    "comparable",
     "publish_as",
     "begin_snapshot",
     "snapshot",

@@ -142,6 +142,7 @@ impl Connection {
             return Err(CommandError::invalid("snapshots are of tables: leave snapshot out"));
         }
         let wish = Wish::parse(&channel, request.events.clone(), request.columns.clone(), self.numbers_as_text)?;
+        let wish = wish.filtered(&channel, request.filter.clone())?;
         Ok((channel, wish))
     }
 
@@ -196,7 +197,8 @@ impl Connection {
 
     fn access_token(&mut self, reference: Option<Reference>, token: Token) {
         let services = Arc::clone(&self.services);
-        let listening: Vec<_> = self.flow.subscriptions.iter().map(|(id, it)| (id, it.channel.clone())).collect();
+        let listening: Vec<_> =
+            self.flow.subscriptions.iter().map(|(id, it)| (id, it.channel.clone(), it.wish.filter.is_some())).collect();
         self.command = Some(Box::pin(async move {
             let result = new_identity(&services, token, listening).await;
             Outcome::Identified { reference, result }
@@ -248,7 +250,7 @@ impl Connection {
             recovered,
             table: columns.as_ref().zip(grant.table.as_ref()),
         });
-        let question = Question::new(&self.identity, channel.clone());
+        let question = Question::new(&self.identity, channel.clone()).comparing(wish.filter.is_some());
         let mut subscription = Subscription {
             address_text: self.dialect.dialect().address(&address),
             form: form(&grant.topic, columns),
@@ -309,7 +311,7 @@ impl Connection {
                 let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) else {
                     return;
                 };
-                let question = Question::new(&self.identity, subscription.channel.clone());
+                let question = subscription.question(&self.identity);
                 subscription.watch = Some(self.services.authorizer.watch(question, &grant, subscriber, &self.outbox));
                 self.regranted(subscriber, grant);
             }
@@ -347,12 +349,14 @@ async fn begin(
     services: &Services,
     identity: &Identity,
     channel: &Channel,
-    wish: Wish,
+    mut wish: Wish,
     since: Option<Since>,
 ) -> Result<Begin, CommandError> {
     // Before the log was read once, nobody can say where "now" is.
     services.hub.head().ok_or_else(CommandError::unavailable)?;
-    let grant = grant(services, identity, channel).await?;
+    let question = Question::new(identity, channel.clone()).comparing(wish.filter.is_some());
+    let grant = grant(services, &question).await?;
+    wish.bind(&grant)?;
     let seat = seat(services, identity, &grant).map_err(|error| judge_error(&error))?;
     let resume = match since {
         None => None,
@@ -363,9 +367,9 @@ async fn begin(
 }
 
 /// The right to listen. A refusal takes the same time whether the name exists or not, as far as it can be had.
-async fn grant(services: &Services, identity: &Identity, channel: &Channel) -> Result<Arc<Grant>, CommandError> {
+async fn grant(services: &Services, question: &Question) -> Result<Arc<Grant>, CommandError> {
     let no_sooner = Instant::now() + Duration::from_millis(services.timing.refusal_ms);
-    let answer = services.authorizer.grant(identity, channel).await;
+    let answer = services.authorizer.grant(question).await;
     if matches!(answer, Err(GrantError::Refused(_))) {
         tokio::time::sleep_until(no_sooner.into()).await;
     }
@@ -429,13 +433,14 @@ async fn oldest_page(
 async fn new_identity(
     services: &Services,
     token: Token,
-    listening: Vec<(SubscriberId, Channel)>,
+    listening: Vec<(SubscriberId, Channel, bool)>,
 ) -> Result<NewIdentity, CommandError> {
     let identified = services.authenticator.authenticate(Some(&token.0), SystemTime::now()).await;
     let identity = identified.map_err(|error| auth_error(services, &error))?;
     let mut verdicts = Vec::with_capacity(listening.len());
-    for (subscriber, channel) in listening {
-        verdicts.push((subscriber, services.authorizer.grant(&identity, &channel).await));
+    for (subscriber, channel, compares) in listening {
+        let question = Question::new(&identity, channel).comparing(compares);
+        verdicts.push((subscriber, services.authorizer.grant(&question).await));
     }
     Ok(NewIdentity { identity, verdicts })
 }

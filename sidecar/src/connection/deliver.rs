@@ -98,7 +98,7 @@ impl Connection {
         };
         let services = Arc::clone(&self.services);
         let subscription = self.flow.subscriptions.get_mut(wanted.subscriber).filter(|_| wanted.verdict);
-        let question = subscription.map(|it| Question::new(&self.identity, it.channel.clone()));
+        let question = subscription.map(|it| it.question(&self.identity));
         self.page = Some(Box::pin(async move {
             let verdict = match question {
                 Some(question) => Some(judge_anew(&services, question).await),

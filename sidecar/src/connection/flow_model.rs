@@ -433,6 +433,7 @@ fn name(shape: i64) -> Arc<str> {
 fn grant(table: u32, shape: i64) -> (Arc<Grant>, Form) {
     let columns = Columns::new([name(shape)]);
     let seen = TableGrant {
+        comparable: [].into(),
         columns: columns.clone(),
         types: [].into(),
         key: None,

@@ -104,6 +104,9 @@ impl Connection {
         if columns.as_ref().is_some_and(crate::model::Columns::is_empty) {
             return self.revoked(subscriber, &Refusal::Forbidden);
         }
+        if let Err(error) = subscription.wish.bind(&grant) {
+            return self.end_with_error(subscriber, error);
+        }
         subscription.form = form(&grant.topic, columns);
         let before = std::mem::replace(&mut subscription.grant, grant);
         let looks = subscription.grant.table.as_ref().zip(before.table.as_ref());

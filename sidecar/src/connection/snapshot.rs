@@ -19,6 +19,8 @@ use crate::{
 
 /// How often a snapshot is begun anew when the table is rewritten under it.
 const ATTEMPTS: u32 = 5;
+const UNCLEAR: &str =
+    "of a row of the table only the database can say whether the filter is about it: filter by another column";
 
 /// When the first row has not come by then, a policy may be at work that has no end: from then on it waits for its like
 /// only, and beyond their number it is given up.
@@ -59,7 +61,10 @@ impl Connection {
     /// A chunk came, or there is none.
     pub(super) fn snapped(&mut self, subscriber: SubscriberId, step: Step) {
         match step {
-            Ok((source, chunk)) => {
+            Ok((source, mut chunk)) => {
+                if !self.choose_rows(subscriber, &mut chunk) {
+                    return;
+                }
                 self.send_chunk(subscriber, &chunk);
                 match chunk.end {
                     Some(offset) => {
@@ -74,10 +79,33 @@ impl Connection {
         }
     }
 
+    /// Keeps the rows that are wanted. Gives false when that cannot be said of one of them: then the subscription ends.
+    fn choose_rows(&mut self, subscriber: SubscriberId, chunk: &mut Chunk) -> bool {
+        let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) else {
+            return true;
+        };
+        let mut is_clear = true;
+        chunk.rows.retain(|row| {
+            subscription.wish.matches_row(row).unwrap_or_else(|| {
+                is_clear = false;
+                false
+            })
+        });
+        if !is_clear {
+            self.snapshot_for = None;
+            self.services.metrics.snapshots.inc("failed");
+            self.end_with_error(subscriber, CommandError::bad_filter(UNCLEAR, None));
+        }
+        is_clear
+    }
+
     fn send_chunk(&mut self, subscriber: SubscriberId, chunk: &Chunk) {
         let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) else {
             return;
         };
+        if chunk.rows.is_empty() && chunk.end.is_none() {
+            return;
+        }
         // The columns of now: some may have been taken away since the snapshot began.
         let Form::Table { columns, .. } = &subscription.form else {
             return;

@@ -7,11 +7,13 @@ use crate::{
     auth::Watch,
     court::Seat,
     error::CommandError,
+    filter::Filter,
     hub::{Page, Seen, SubscriberId},
     model::{
-        Channel, Columns, Effect, Event, EventKind, Gap, GapReason, Grant, Offset, Op, RowChange, TableGrant, Topic,
-        Verdict, View,
+        Channel, Columns, Effect, Event, EventKind, Gap, GapReason, Grant, Identity, Offset, Op, RowChange, Sight,
+        TableGrant, Topic, Verdict, View,
     },
+    postgres::authorize::Question,
     protocol::{Address, DialectId, Form},
 };
 
@@ -75,6 +77,15 @@ pub(super) struct Wish {
     pub(super) events: Option<Events>,
     pub(super) columns: Option<Vec<String>>,
     pub(super) numbers_as_text: bool,
+    pub(super) filter: Option<Wanted>,
+}
+
+/// Which rows of a table a client wants.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    text: Box<str>,
+    /// The filter, as soon as it is known what the columns are and who may read them.
+    filter: Option<Arc<Filter>>,
 }
 
 /// Which events a client wants.
@@ -99,7 +110,31 @@ impl Wish {
             Channel::Table(_) => operations(&words),
             Channel::Messages(_) => Ok(Events::Names(words)),
         });
-        Ok(Self { events: events.transpose()?, columns, numbers_as_text })
+        Ok(Self { events: events.transpose()?, columns, numbers_as_text, filter: None })
+    }
+
+    /// The same, of those rows only that a filter is about. It is to be [bound](Wish::bind) before anything is asked.
+    pub(super) fn filtered(mut self, channel: &Channel, filter: Option<Box<str>>) -> Result<Self, CommandError> {
+        if filter.is_some() && matches!(channel, Channel::Messages(_)) {
+            return Err(CommandError::bad_filter("filters are for table channels: leave filter out", None));
+        }
+        self.filter = filter.map(|text| Wanted { text, filter: None });
+        Ok(self)
+    }
+
+    /// Reads the filter against what may be read now.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used on these columns.
+    pub(super) fn bind(&mut self, grant: &Grant) -> Result<(), CommandError> {
+        let (Some(wanted), Some(table)) = (&mut self.filter, &grant.table) else {
+            return Ok(());
+        };
+        let filter = Filter::parse(&wanted.text, &table.comparable);
+        wanted.filter =
+            Some(Arc::new(filter.map_err(|it| CommandError::bad_filter(it.to_string(), Some(it.position)))?));
+        Ok(())
     }
 
     /// The columns that come of a table.
@@ -137,7 +172,10 @@ impl Wish {
     }
 
     fn takes_everything(&self, grant: &Grant) -> bool {
-        self.columns.is_none() && !self.numbers_as_text && grant.table.as_ref().is_some_and(|table| table.is_whole)
+        self.columns.is_none()
+            && !self.numbers_as_text
+            && self.filter.is_none()
+            && grant.table.as_ref().is_some_and(|table| table.is_whole)
     }
 
     /// Whether an event may be wanted, however it looks.
@@ -163,8 +201,21 @@ impl Wish {
     }
 
     /// Whether the old and the new image of a change are among the rows that are wanted; `None` where an image cannot say.
-    fn matches(&self, _change: &RowChange) -> (Option<bool>, Option<bool>) {
-        (Some(true), Some(true))
+    fn matches(&self, change: &RowChange) -> (Option<bool>, Option<bool>) {
+        let matches = |image: &Option<Box<str>>| self.matches_row(image.as_deref()?);
+        if self.filter.is_none() {
+            (Some(true), Some(true))
+        } else {
+            (matches(&change.old_record), matches(&change.record))
+        }
+    }
+
+    /// Whether a row, with all that it has, is among those that are wanted; `None` where it cannot say.
+    pub(super) fn matches_row(&self, row: &str) -> Option<bool> {
+        match &self.filter {
+            None => Some(true),
+            Some(wanted) => wanted.filter.as_ref()?.matches(row),
+        }
     }
 }
 
@@ -182,6 +233,11 @@ fn is_wide_number(kind: &str) -> bool {
 }
 
 impl Subscription {
+    /// What is asked of the database to know whether this identity may have it.
+    pub(super) fn question(&self, identity: &Identity) -> Question {
+        Question::new(identity, self.channel.clone()).comparing(self.wish.filter.is_some())
+    }
+
     /// What it listens to.
     pub(super) fn topic(&self) -> &Topic {
         &self.grant.topic
@@ -261,7 +317,12 @@ impl Subscription {
     /// What a change is to this subscription: by what may be seen of it, and by what is wanted.
     fn effect(&self, change: &RowChange, verdict: Option<Verdict>) -> Effect {
         let (old_matches, new_matches) = self.wish.matches(change);
-        verdict.unwrap_or(Verdict::OPEN).and(old_matches, new_matches).effect(change)
+        let verdict = verdict.unwrap_or(Verdict::OPEN);
+        if change.op != Op::Delete && verdict.new == Sight::Visible && new_matches.is_none() {
+            // The row may be seen, and nobody can say whether it is wanted.
+            return Effect::Gap;
+        }
+        verdict.and(old_matches, new_matches).effect(change)
     }
 
     fn frame(&self, seen: &Seen, view: View, dialect: DialectId) -> Option<String> {
@@ -383,6 +444,7 @@ mod tests {
         TableGrant {
             columns,
             types: types.into(),
+            comparable: [].into(),
             key: None,
             shape: Some(1),
             is_whole: false,

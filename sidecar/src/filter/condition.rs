@@ -134,16 +134,11 @@ impl Operand {
         match (row.get(self.column).copied().flatten(), &self.place) {
             (None, _) => Found::Nothing,
             // NULL and JSON's own null look alike.
-            (Some("null"), None) if self.is_json() => Found::Nothing,
             (Some("null"), Some(place)) if place.is_first() => Found::Nothing,
             (Some("null"), _) => Found::Null,
             (Some(raw), None) => Found::Raw(raw),
             (Some(raw), Some(place)) => place.find(raw),
         }
-    }
-
-    fn is_json(&self) -> bool {
-        matches!(self.kind, Kind::Json { .. })
     }
 
     fn value(&self, raw: &str) -> Option<Value> {

@@ -53,7 +53,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Reads a type as `sql/filter.sql` tells it: as `format_type` writes it, lengths and precisions left out or
+    /// Reads a type as `realtime.comparable` tells it: as `format_type` writes it, lengths and precisions left out or
     /// not, an enum as `enum ["label", …]`, and with ` collate C`, `dotted` or `loose` where texts are not compared plainly.
     pub(super) fn parse(text: &str) -> Self {
         if let Some(labels) = text.strip_prefix("enum ") {

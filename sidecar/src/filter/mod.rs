@@ -53,8 +53,8 @@ impl Filter {
     /// The longest filter, in bytes.
     pub const BYTES_MAX: usize = 4_096;
 
-    /// Parses a filter on a table with these columns, each with its type as `sql/filter.sql` tells how it
-    /// is compared. They are the columns that the caller may read: of others nothing is told, not even that they exist.
+    /// Parses a filter on a table with these columns, each with its type as `realtime.comparable` tells it.
+    /// They are the columns that the caller may read: of others nothing is told, not even that they exist.
     ///
     /// # Errors
     ///

@@ -89,6 +89,8 @@ impl Request<'_> {
 
     fn is(&self, word: &str) -> Result<Test, Fault> {
         match (word.to_ascii_lowercase().as_str(), self.kind) {
+            ("null", Kind::Json { .. }) => Err(self
+                .value_fault("NULL and JSON's own null look alike in events: ask for a place in it, with -> or ->>")),
             ("null", _) | ("unknown", Kind::Bool) => Ok(Test::Null),
             ("true", Kind::Bool) => Ok(Test::Is(true)),
             ("false", Kind::Bool) => Ok(Test::Is(false)),

@@ -29,6 +29,8 @@ pub struct TableGrant {
     pub columns: Columns,
     /// Their names and types, in table order.
     pub types: Arc<[(Arc<str>, Arc<str>)]>,
+    /// Their names and how their values are compared, in table order; empty unless that was asked for.
+    pub comparable: Arc<[(Arc<str>, Arc<str>)]>,
     /// The key columns; `None` when the table has no key or the identity may not read all of it.
     pub key: Option<Arc<[Arc<str>]>>,
     /// Which name stood for which column when this was judged: an event with another shape must not be shown by these

@@ -7,9 +7,10 @@ use tokio_postgres::{Row, types::Type};
 use super::{Database, Error, Session};
 use crate::model::{Channel, Columns, Grant, Identity, Refusal, TableGrant, Topic};
 
-const MAY_SUBSCRIBE: &str = "select j.allowed, j.reason, j.relation, j.columns, j.types, j.key, j.shape, j.whole, j.judged, j.rights \
-     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) \
-          with ordinality q(role, claims, channel, schema_name, table_name, n) \
+const MAY_SUBSCRIBE: &str = "select j.allowed, j.reason, j.relation, j.columns, j.types, j.key, j.shape, j.whole, j.judged, j.rights, \
+            case when q.compares then realtime.comparable(j.relation, j.columns) end \
+     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[]) \
+          with ordinality q(role, claims, channel, schema_name, table_name, compares, n) \
      cross join lateral realtime.may_subscribe(q.role, q.claims, q.channel, q.schema_name, q.table_name) j \
      order by q.n";
 
@@ -24,6 +25,8 @@ pub struct Question {
     pub claims: Arc<str>,
     /// The channel.
     pub channel: Channel,
+    /// How the values of a table's columns are compared is asked too.
+    pub compares: bool,
 }
 
 /// The answer to a question.
@@ -38,13 +41,20 @@ impl Question {
             Channel::Table(_) => NO_CLAIMS.into(),
             Channel::Messages(_) => Arc::clone(&identity.claims),
         };
-        Self { role: Arc::clone(&identity.role), claims, channel }
+        Self { role: Arc::clone(&identity.role), claims, channel, compares: false }
+    }
+
+    /// The same; with `compares` it also asks how the values of a table's columns are compared.
+    #[must_use]
+    pub fn comparing(mut self, compares: bool) -> Self {
+        self.compares = compares;
+        self
     }
 
     /// Whether it is about this identity.
     #[must_use]
     pub fn is_of(&self, identity: &Identity) -> bool {
-        *self == Self::new(identity, self.channel.clone())
+        *self == Self::new(identity, self.channel.clone()).comparing(self.compares)
     }
 }
 
@@ -64,12 +74,14 @@ pub async fn may_subscribe(
     let tables: Vec<_> = questions.iter().map(|it| table(&it.channel)).collect();
     let schema_names: Vec<Option<&str>> = tables.iter().map(|it| it.map(|(schema, _)| schema)).collect();
     let table_names: Vec<Option<&str>> = tables.iter().map(|it| it.map(|(_, table)| table)).collect();
-    let parameters: [super::call::Parameter<'_>; 5] = [
+    let compares: Vec<bool> = questions.iter().map(|it| it.compares).collect();
+    let parameters: [super::call::Parameter<'_>; 6] = [
         (&roles, Type::TEXT_ARRAY),
         (&claims, Type::TEXT_ARRAY),
         (&channels, Type::TEXT_ARRAY),
         (&schema_names, Type::TEXT_ARRAY),
         (&table_names, Type::TEXT_ARRAY),
+        (&compares, Type::BOOL_ARRAY),
     ];
     let rows = Session::open(database).await?.query_within(deadline, MAY_SUBSCRIBE, &parameters).await?;
     if rows.len() != questions.len() {
@@ -115,6 +127,7 @@ fn table_grant(row: &Row) -> Result<TableGrant, Error> {
     let key = list(row, 5)?.filter(|key| !key.is_empty() && key.iter().all(|name| columns.contains(name)));
     Ok(TableGrant {
         columns,
+        comparable: comparable(row, &names)?,
         types: names.into_iter().zip(types).collect(),
         key: key.map(Arc::from),
         shape: row.try_get(6)?,
@@ -123,6 +136,16 @@ fn table_grant(row: &Row) -> Result<TableGrant, Error> {
         is_judged: row.try_get::<_, Option<bool>>(8)?.unwrap_or(true),
         rights: row.try_get::<_, Option<i64>>(9)?.unwrap_or_default(),
     })
+}
+
+/// A word about each column.
+type Words = Arc<[(Arc<str>, Arc<str>)]>;
+
+fn comparable(row: &Row, names: &[Arc<str>]) -> Result<Words, Error> {
+    let said: Option<Vec<Option<&str>>> = row.try_get(10)?;
+    // A column that is no more, and one of a kind that is not known, can be compared with nothing.
+    let known = said.unwrap_or_default().into_iter().map(|said| said.unwrap_or("other").into());
+    Ok(names.iter().cloned().zip(known).collect())
 }
 
 fn list(row: &Row, index: usize) -> Result<Option<Vec<Arc<str>>>, Error> {

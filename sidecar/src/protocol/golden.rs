@@ -98,11 +98,12 @@ fn describe(command: &Command) -> String {
                 Some(Since::After(offset)) => format!("after {offset}"),
             };
             format!(
-                "subscribe {} as {} from {since} events {:?} columns {:?}{}",
+                "subscribe {} as {} from {since} events {:?} columns {:?}{}{}",
                 it.channel,
                 it.id,
                 it.events,
                 it.columns,
+                it.filter.as_ref().map(|filter| format!(" filter {filter}")).unwrap_or_default(),
                 if it.snapshot { " with a snapshot" } else { "" }
             )
         }
@@ -127,6 +128,7 @@ fn told(name: &str, dialect: DialectId) -> String {
     let types: [(Arc<str>, Arc<str>); 2] = [("id".into(), "bigint".into()), ("name".into(), "text".into())];
     let columns = Columns::new(["id".into(), "name".into()]);
     let grant = TableGrant {
+        comparable: [].into(),
         columns: columns.clone(),
         types: types.into(),
         key: Some(["id".into()].into()),

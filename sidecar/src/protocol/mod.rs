@@ -116,6 +116,8 @@ pub struct Subscribe {
     pub events: Option<Vec<String>>,
     /// The columns wanted; `None` wants all that may be read.
     pub columns: Option<Vec<String>>,
+    /// Which rows of a table are wanted; `None` wants all.
+    pub filter: Option<Box<str>>,
     /// The table's rows are wanted first, unless the place to begin can be resumed from.
     pub snapshot: bool,
 }

@@ -82,8 +82,9 @@ impl World {
         let images: Vec<String> =
             database.rows(&events).await.into_iter().filter_map(|mut row| row.remove(0)).collect();
         assert_eq!(images.len(), ROWS);
-        let comparable = "select attname, realtime._comparable(atttypid, attcollation) from pg_attribute \
-                          where attrelid = 'f'::regclass and attnum > 0 order by attnum";
+        let comparable = "select c.name, c.how from (select array_agg(attname::text order by attnum) as names from pg_attribute \
+                                where attrelid = 'f'::regclass and attnum > 0) a, \
+                          unnest(a.names, realtime.comparable('f'::regclass, a.names)) c(name, how)";
         let columns = database.rows(comparable).await.into_iter();
         let columns = columns.map(|mut row| (row[0].take().unwrap(), row[1].take().unwrap())).collect();
         Self { session: database.session().await, columns, images }

@@ -82,10 +82,6 @@ fn command(kind: &str, text: &str, reference: Option<Reference>) -> Result<Comma
 }
 
 fn subscribe(frame: wire::Subscribe<'_>, reference: Option<Reference>) -> Result<Subscribe, CommandError> {
-    if is_set(frame.filter) {
-        let text = "filter is not available in this version: subscribe without it and choose in the client";
-        return Err(CommandError::new(Code::FilterInvalid, text));
-    }
     let channel = required(frame.channel, "channel is required for subscribe")?;
     let id = subscription_id(frame.id, &channel)?;
     let events = frame.events.and_then(|events| match events {
@@ -99,11 +95,25 @@ fn subscribe(frame: wire::Subscribe<'_>, reference: Option<Reference>) -> Result
             "a snapshot leaves nothing of what is older to be told: leave out since, or snapshot",
         ));
     }
-    Ok(Subscribe { reference, id, channel, since, events, columns: frame.columns, snapshot })
+    Ok(Subscribe {
+        reference,
+        id,
+        channel,
+        since,
+        events,
+        columns: frame.columns,
+        filter: filter(frame.filter)?,
+        snapshot,
+    })
 }
 
-fn is_set(raw: Option<&RawValue>) -> bool {
-    raw.is_some_and(|raw| !matches!(raw.get(), "null" | "false"))
+/// A filter that stands there and cannot be read must not pass for none.
+fn filter(raw: Option<&RawValue>) -> Result<Option<Box<str>>, CommandError> {
+    let Some(json) = raw.map(RawValue::get).filter(|json| !matches!(*json, "null" | "false")) else {
+        return Ok(None);
+    };
+    let text = "filter must be a text such as \"price=gt.10\"";
+    serde_json::from_str(json).map(Some).map_err(|_| CommandError::new(Code::FilterInvalid, text))
 }
 
 fn since(raw: Option<&RawValue>) -> Result<Option<Since>, CommandError> {
@@ -187,6 +197,7 @@ fn server_frame<'a>(notice: &'a Notice<'_>) -> ServerFrame<'a> {
             id: address.map(|address| &*address.id),
             channel: address.map(|address| &*address.channel),
             retry_after_ms: error.retry_after_ms,
+            position: error.position,
             is_final: error.is_final,
         },
         // Snapshots are written by [`encode`].

@@ -107,6 +107,8 @@ pub(super) enum ServerFrame<'a> {
         retry_after_ms: Option<u64>,
         #[serde(rename = "final", skip_serializing_if = "std::ops::Not::not")]
         is_final: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        position: Option<usize>,
     },
 }
 

@@ -45,6 +45,7 @@ fn subscribe(channel: Arc<str>) -> Result<Command, &'static str> {
         since: None,
         events: None,
         columns: None,
+        filter: None,
         snapshot: false,
     }))
 }
