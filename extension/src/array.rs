@@ -74,6 +74,18 @@ pub(crate) unsafe fn nullable(element: Element, array: pg_sys::Datum) -> Vec<Opt
     }
 }
 
+/// The elements of an array of whatever type, without its NULLs.
+pub(crate) unsafe fn any_elements(array: pg_sys::Datum) -> Vec<pg_sys::Datum> {
+    // SAFETY: the datum is an array, which names its elements' type.
+    unsafe {
+        let array = pg_sys::Datum::from(pg_sys::pg_detoast_datum(array.cast_mut_ptr()));
+        let oid = (*array.cast_mut_ptr::<pg_sys::ArrayType>()).elemtype;
+        let (mut length, mut by_value, mut align) = (0, false, 0);
+        pg_sys::get_typlenbyvalalign(oid, &mut length, &mut by_value, &mut align);
+        elements(Element { oid, length, by_value, align: align as u8 }, array)
+    }
+}
+
 /// The bytes of a `text` datum.
 pub(crate) unsafe fn text_bytes(datum: pg_sys::Datum) -> Vec<u8> {
     // SAFETY: the datum is a text; detoasting gives a plain varlena.

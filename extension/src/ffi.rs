@@ -30,6 +30,61 @@ unsafe extern "C-unwind" {
     pub fn hash_bytes_extended(bytes: *const u8, length: i32, seed: u64) -> u64;
 }
 
+/// `executor/executor.h`: the value of a prepared expression, in the context's memory for one row.
+pub(crate) unsafe fn evaluate(
+    state: *mut pg_sys::ExprState,
+    context: *mut pg_sys::ExprContext,
+) -> Option<pg_sys::Datum> {
+    // SAFETY: a prepared state always has a function; an error it raises becomes a panic here.
+    unsafe {
+        let before = pg_sys::MemoryContextSwitchTo((*context).ecxt_per_tuple_memory);
+        let mut is_null = false;
+        let evaluate = (*state).evalfunc.unwrap_unchecked();
+        let value = pg_guard_ffi_boundary(|| evaluate(state, context, &mut is_null));
+        pg_sys::MemoryContextSwitchTo(before);
+        (!is_null).then_some(value)
+    }
+}
+
+/// What a mutator calls for each node.
+pub(crate) type Mutator = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> *mut pg_sys::Node;
+
+/// `nodes/nodeFuncs.c`: a copy of a node with its children given to the mutator.
+pub(crate) unsafe fn expression_tree_mutator(
+    node: *mut pg_sys::Node,
+    mutator: Mutator,
+    context: *mut std::ffi::c_void,
+) -> *mut pg_sys::Node {
+    // SAFETY: before 16 the parameter is declared without its arguments, and called with them.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        return pg_sys::expression_tree_mutator(node, Some(undeclared(mutator)), context);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        pg_sys::expression_tree_mutator_impl(node, Some(mutator), context)
+    }
+}
+
+/// `nodes/nodeFuncs.c`: a copy of a query with its expressions given to the mutator.
+pub(crate) unsafe fn query_tree_mutator(
+    query: *mut pg_sys::Query,
+    mutator: Mutator,
+    context: *mut std::ffi::c_void,
+) -> *mut pg_sys::Query {
+    // SAFETY: as above.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        return pg_sys::query_tree_mutator(query, Some(undeclared(mutator)), context, 0);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        pg_sys::query_tree_mutator_impl(query, Some(mutator), context, 0)
+    }
+}
+
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+unsafe fn undeclared(mutator: Mutator) -> unsafe extern "C-unwind" fn() -> *mut pg_sys::Node {
+    // SAFETY: the same pointer; Postgres calls it with both arguments.
+    unsafe { std::mem::transmute::<Mutator, unsafe extern "C-unwind" fn() -> *mut pg_sys::Node>(mutator) }
+}
+
 /// [`sql_fn_parser_setup`] as a pointer that Postgres can keep.
 #[pg_guard]
 pub(crate) unsafe extern "C-unwind" fn sql_fn_parser_setup_hook(

@@ -79,16 +79,24 @@ unsafe fn set_locally(name: &CStr, value: &CStr) {
     }
 }
 
-/// Becomes the role. Undone by the end of the GUC nest level (or subtransaction) and `Caller::restore`.
+/// Becomes the role, with its claims. Undone by the end of the GUC nest level (or subtransaction) and `Caller::restore`.
+pub(crate) unsafe fn assume(caller: &Caller, role: &CStr, claims: &CStr, channel: &CStr) {
+    // SAFETY: inside a GUC nest level that the caller of this ends.
+    unsafe {
+        assume_role(caller, role, channel);
+        assume_claims(claims);
+    }
+}
+
+/// Becomes the role; the claims are still to be set. Undone as `assume` is.
 ///
 /// The role setting's own check refuses roles that the session's user is not a member of.
-pub(crate) unsafe fn assume(caller: &Caller, role: &CStr, claims: &CStr, channel: &CStr) {
+pub(crate) unsafe fn assume_role(caller: &Caller, role: &CStr, channel: &CStr) {
     // SAFETY: inside a GUC nest level that the caller of this ends.
     unsafe {
         let barred = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
         pg_sys::SetUserIdAndSecContext(caller.user, caller.context & !barred);
         set_locally(c"role", role);
-        set_locally(c"request.jwt.claims", claims);
         set_locally(c"realtime.channel_name", channel);
         set_locally(c"row_security", c"on");
         // What clients' own sessions have; policies' functions may rely on it.
@@ -99,6 +107,12 @@ pub(crate) unsafe fn assume(caller: &Caller, role: &CStr, claims: &CStr, channel
         let assumed = Caller::current();
         pg_sys::SetUserIdAndSecContext(assumed.user, assumed.context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32);
     }
+}
+
+/// Sets the claims that policies read. Undone by the end of the GUC nest level.
+pub(crate) unsafe fn assume_claims(claims: &CStr) {
+    // SAFETY: inside a GUC nest level that the caller of this ends.
+    unsafe { set_locally(c"request.jwt.claims", claims) }
 }
 
 /// A `text` argument.

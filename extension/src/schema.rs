@@ -116,8 +116,8 @@ pub(crate) fn watch() {
 
 /// Also registers for news about roles, memberships and functions, which plans depend on. Once per backend that judges.
 pub(crate) fn watch_roles() {
-    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, PROCOID};
-    for cache in [AUTHOID, AUTHMEMROLEMEM, PROCOID] {
+    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID, PROCOID};
+    for cache in [AUTHOID, AUTHMEMROLEMEM, DATABASEOID, PROCOID] {
         // SAFETY: as in `watch`.
         unsafe {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), pg_sys::Datum::from(0));

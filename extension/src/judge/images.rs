@@ -5,7 +5,8 @@ use crate::schema::Schema;
 use crate::write;
 use crate::{ffi, image};
 use pgrx::prelude::*;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::rc::Rc;
 
 /// One row.
 pub(super) struct Row {
@@ -15,6 +16,8 @@ pub(super) struct Row {
     pub(super) table: pg_sys::Oid,
     /// Position of its verdict.
     verdict: usize,
+    /// Attribute numbers that its image does not hold.
+    hidden: Rc<[i32]>,
 }
 
 /// All rows of one judgement.
@@ -24,8 +27,25 @@ pub(super) struct Images {
     verdicts: usize,
     /// Verdicts of images that cannot be judged at all.
     unreadable: Vec<usize>,
-    /// Attribute numbers that some image does not hold.
-    hidden: BTreeSet<i32>,
+}
+
+/// Rows that are judged in one run. All of them lack the same attributes: a plan is made for one such set.
+pub(super) struct Batch {
+    /// Positions of the rows in [`Images`].
+    pub(super) rows: Vec<usize>,
+    pub(super) hidden: Rc<[i32]>,
+}
+
+impl Batch {
+    /// Whether its images do not hold this attribute.
+    pub(super) fn hides(&self, attribute: i32) -> bool {
+        self.hidden.contains(&attribute)
+    }
+
+    /// One of its rows alone.
+    pub(super) fn only(&self, row: usize) -> Self {
+        Self { rows: vec![row], hidden: self.hidden.clone() }
+    }
 }
 
 /// An image as the log has it.
@@ -42,6 +62,9 @@ struct Mapping {
     table: pg_sys::Oid,
     /// For each attribute of the table: where its value comes from.
     sources: Vec<Source>,
+    /// The attributes that images of this layout do not hold, and those that partial ones do not.
+    hidden: Rc<[i32]>,
+    hidden_if_partial: Rc<[i32]>,
 }
 
 enum Source {
@@ -58,8 +81,7 @@ impl Images {
     pub(super) unsafe fn new(relation: pg_sys::Relation, schema: &Schema, stored: &[Stored]) -> Self {
         // SAFETY: the relation is open; values are allocated in the current memory context.
         unsafe {
-            let mut images =
-                Self { rows: Vec::new(), verdicts: stored.len(), unreadable: Vec::new(), hidden: BTreeSet::new() };
+            let mut images = Self { rows: Vec::new(), verdicts: stored.len(), unreadable: Vec::new() };
             let mut mappings: HashMap<i64, Option<Mapping>> = HashMap::new();
             for (verdict, image) in stored.iter().enumerate() {
                 let Some(bytes) = image.bytes else {
@@ -68,14 +90,10 @@ impl Images {
                     }
                     continue;
                 };
-                let mapping = mappings.entry(image.layout).or_insert_with(|| {
-                    let mapping = Mapping::new(relation, &Layout::load(schema, image.layout)?);
-                    let hidden = (1..).zip(&mapping.sources).filter(|(_, s)| matches!(s, Source::Hidden));
-                    images.hidden.extend(hidden.map(|(number, _)| number));
-                    Some(mapping)
-                });
-                let row = mapping.as_ref().filter(|_| !image.is_partial).and_then(|m| m.row(bytes, verdict));
-                match row {
+                let mapping = mappings
+                    .entry(image.layout)
+                    .or_insert_with(|| Some(Mapping::new(relation, &Layout::load(schema, image.layout)?)));
+                match mapping.as_ref().and_then(|m| m.row(bytes, verdict, image.is_partial)) {
                     Some(row) => images.rows.push(row),
                     None => images.unreadable.push(verdict),
                 }
@@ -88,42 +106,34 @@ impl Images {
         self.rows.get(n)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Only one of the rows, to find out which of them a policy fails on.
-    pub(super) fn only(&mut self, n: usize) -> Self {
-        let row = &self.rows[n];
-        let row = Row { values: row.values.clone(), nulls: row.nulls.clone(), table: row.table, verdict: row.verdict };
-        Self { rows: vec![row], verdicts: self.verdicts, unreadable: Vec::new(), hidden: self.hidden.clone() }
-    }
-
-    /// The attributes that images do not hold: a plan is made for one such set.
-    pub(super) fn hidden(&self) -> Vec<i32> {
-        self.hidden.iter().copied().collect()
-    }
-
-    /// Whether images do not hold this attribute.
-    pub(super) fn hides(&self, attribute: i32) -> bool {
-        self.hidden.contains(&attribute)
-    }
-
-    /// Whether images lack any attribute, for policies that read whole rows.
-    pub(super) fn hides_any(&self) -> bool {
-        !self.hidden.is_empty()
-    }
-
-    /// Verdicts, one character an image: `1` visible, `0` not, `e` no verdict, `-` no image.
-    pub(super) fn verdicts(&self, of: impl Fn(usize) -> u8) -> Vec<u8> {
-        let mut verdicts = vec![b'-'; self.verdicts];
+    /// The rows, by the attributes that they lack. One batch, unless the table's columns changed meanwhile.
+    pub(super) fn batches(&self) -> Vec<Rc<Batch>> {
+        let mut batches: Vec<Batch> = Vec::new();
         for (n, row) in self.rows.iter().enumerate() {
-            verdicts[row.verdict] = of(n);
+            match batches.iter_mut().find(|batch| batch.hidden == row.hidden) {
+                Some(batch) => batch.rows.push(n),
+                None => batches.push(Batch { rows: vec![n], hidden: row.hidden.clone() }),
+            }
         }
-        for n in &self.unreadable {
-            verdicts[*n] = b'e';
-        }
+        batches.into_iter().map(Rc::new).collect()
+    }
+
+    /// Whether there are images that nobody gets a verdict on.
+    pub(super) fn has_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
+    /// The verdicts that an identity has before any row was judged: `0` not visible, `e` no verdict, `-` no image.
+    pub(super) fn blank(&self) -> Vec<u8> {
+        let mut verdicts = vec![b'-'; self.verdicts];
+        self.rows.iter().for_each(|row| verdicts[row.verdict] = b'0');
+        self.unreadable.iter().for_each(|n| verdicts[*n] = b'e');
         verdicts
+    }
+
+    /// The position of a row's verdict.
+    pub(super) fn verdict_of(&self, row: usize) -> usize {
+        self.rows[row].verdict
     }
 }
 
@@ -149,15 +159,23 @@ impl Mapping {
                 let position = if own == present { Some(n) } else { position_of(own, &name(present, n)) };
                 position.map_or(Source::Hidden, |position| Source::of(layout, own, position, attribute))
             };
-            let sources = (0..super::scan::natts(present)).map(source).collect();
+            let sources: Vec<Source> = (0..super::scan::natts(present)).map(source).collect();
             if let Some(leaf) = leaf.filter(|leaf| !leaf.is_null()) {
                 pg_sys::relation_close(leaf, pg_sys::NoLock as i32);
             }
-            Self { descriptor: layout.descriptor(), table, sources }
+            let key = layout.key_positions();
+            let is_key = |source: &Source| matches!(source, Source::Image(n) if key.contains(n));
+            Self {
+                descriptor: layout.descriptor(),
+                table,
+                hidden: numbers(&sources, |source| matches!(source, Source::Hidden)),
+                hidden_if_partial: numbers(&sources, |s| !matches!(s, Source::Dropped) && !is_key(s)),
+                sources,
+            }
         }
     }
 
-    unsafe fn row(&self, bytes: &[u8], verdict: usize) -> Option<Row> {
+    unsafe fn row(&self, bytes: &[u8], verdict: usize, is_partial: bool) -> Option<Row> {
         // SAFETY: the descriptor is the layout's own.
         let (values, nulls) = unsafe { image::values(bytes, self.descriptor)? };
         let pick = |source: &Source| match source {
@@ -166,8 +184,14 @@ impl Mapping {
             Source::Hidden | Source::Dropped => (pg_sys::Datum::from(0), true),
         };
         let (values, nulls) = self.sources.iter().map(pick).unzip();
-        Some(Row { values, nulls, table: self.table, verdict })
+        let hidden = if is_partial { &self.hidden_if_partial } else { &self.hidden }.clone();
+        Some(Row { values, nulls, table: self.table, verdict, hidden })
     }
+}
+
+/// The numbers of the attributes whose sources are like this.
+fn numbers(sources: &[Source], like: impl Fn(&Source) -> bool) -> Rc<[i32]> {
+    (1..).zip(sources).filter(|(_, source)| like(source)).map(|(number, _)| number).collect()
 }
 
 unsafe fn name(descriptor: pg_sys::TupleDesc, n: usize) -> Vec<u8> {

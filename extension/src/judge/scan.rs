@@ -3,20 +3,25 @@
 //! The planner plans `select from only s.t` as the role, so Postgres itself applies grants and policies; only the scan
 //! node is swapped. A policy that reads the same table in a sub-select reads the table.
 
-use super::images::Images;
+use super::images::{Batch, Images, Row};
+use super::plans::Shape;
 use crate::{schema, write};
 use pgrx::prelude::*;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 thread_local! {
     /// The text of the plan source being planned, by address; null when the statement is not ours.
     static OURS: Cell<*const std::ffi::c_char> = const { Cell::new(std::ptr::null()) };
     static PLANNING_OURS: Cell<bool> = const { Cell::new(false) };
-    /// The last plan of ours may serve one identity only.
-    static PERSONAL: Cell<bool> = const { Cell::new(false) };
-    /// What the scan returns.
-    static IMAGES: Cell<*const Images> = const { Cell::new(std::ptr::null()) };
-    /// The image that was returned last.
+    /// Claims stay where they are: no parameters.
+    static PLAIN: Cell<bool> = const { Cell::new(false) };
+    /// What came of planning, since it was asked for.
+    static PLANNED: RefCell<Option<Shape>> = const { RefCell::new(None) };
+    /// Planning ended because a policy reads what images do not hold.
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
+    /// What the scan returns: these rows of these images.
+    static IMAGES: Cell<(*const Images, *const Batch)> = const { Cell::new((std::ptr::null(), std::ptr::null())) };
+    /// The row that was returned last.
     static CURRENT: Cell<usize> = const { Cell::new(0) };
     static PREVIOUS_PLANNER: Cell<pg_sys::planner_hook_type> = const { Cell::new(None) };
     static PREVIOUS_PATHS: Cell<pg_sys::set_rel_pathlist_hook_type> = const { Cell::new(None) };
@@ -39,22 +44,28 @@ pub(super) fn install() {
     }
 }
 
-/// While it lives, statements with this text plan and run over these images.
+/// While it lives, statements with this text plan and run over these rows.
 pub(super) struct Over {
-    before: (*const std::ffi::c_char, *const Images),
+    before: (*const std::ffi::c_char, (*const Images, *const Batch), bool),
 }
 
 impl Over {
-    pub(super) fn new(text: *const std::ffi::c_char, images: &Images) -> Self {
-        Self { before: (OURS.replace(text), IMAGES.replace(images)) }
+    pub(super) fn new(text: *const std::ffi::c_char, images: &Images, batch: &Batch, is_plain: bool) -> Self {
+        let rows: (*const Images, *const Batch) = (images, batch);
+        Self { before: (OURS.replace(text), IMAGES.replace(rows), PLAIN.replace(is_plain)) }
     }
 
-    /// Whether what was planned since the last call may serve one identity only.
-    pub(super) fn take_personal() -> bool {
-        PERSONAL.replace(false)
+    /// What came of planning since the last call; `None` when there was none.
+    pub(super) fn take_planned() -> Option<Shape> {
+        PLANNED.take()
     }
 
-    /// The image whose row the executor has just passed on.
+    /// Whether planning was refused since the last call.
+    pub(super) fn take_refused() -> bool {
+        REFUSED.replace(false)
+    }
+
+    /// The row that the executor has just passed on.
     pub(super) fn current() -> usize {
         CURRENT.get()
     }
@@ -64,6 +75,7 @@ impl Drop for Over {
     fn drop(&mut self) {
         OURS.set(self.before.0);
         IMAGES.set(self.before.1);
+        PLAIN.set(self.before.2);
     }
 }
 
@@ -85,8 +97,9 @@ unsafe extern "C-unwind" fn plan(
     let _planning = Planning(PLANNING_OURS.replace(ours));
     // SAFETY: the arguments are passed on as they came.
     unsafe {
-        if ours && !super::shareable::is_shareable(query) {
-            PERSONAL.set(true);
+        let mut query = query;
+        if ours {
+            PLANNED.set(Some(Shape::of(&mut query, PLAIN.get())));
         }
         match PREVIOUS_PLANNER.get() {
             Some(previous) => previous(query, text, options, params),
@@ -184,7 +197,7 @@ unsafe fn refuse_missing_columns(quals: *mut pg_sys::List, relation: pg_sys::Ind
     unsafe {
         let mut attributes = std::ptr::null_mut();
         pg_sys::pull_varattnos(quals.cast(), relation, &mut attributes);
-        let images = IMAGES.get().as_ref();
+        let batch = IMAGES.get().1.as_ref();
         let mut next = -1;
         loop {
             next = pg_sys::bms_next_member(attributes, next);
@@ -193,10 +206,9 @@ unsafe fn refuse_missing_columns(quals: *mut pg_sys::List, relation: pg_sys::Ind
             }
             let number = next + pg_sys::FirstLowInvalidHeapAttributeNumber;
             let is_system = number < 0 && number != pg_sys::TableOidAttributeNumber;
-            if is_system
-                || number == 0 && images.is_some_and(Images::hides_any)
-                || images.is_some_and(|i| i.hides(number))
-            {
+            let is_hidden = batch.is_some_and(|b| if number == 0 { !b.hidden.is_empty() } else { b.hides(number) });
+            if is_system || is_hidden {
+                REFUSED.set(true);
                 ereport!(
                     ERROR,
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -227,7 +239,7 @@ unsafe extern "C-unwind" fn create_state(_scan: *mut pg_sys::CustomScan) -> *mut
 
 #[pg_guard]
 unsafe extern "C-unwind" fn begin(node: *mut pg_sys::CustomScanState, _state: *mut pg_sys::EState, flags: i32) {
-    if IMAGES.get().is_null() && flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as i32 == 0 {
+    if IMAGES.get().0.is_null() && flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as i32 == 0 {
         error!("an image scan outside realtime.judge()");
     }
     // SAFETY: the node was made by `create_state`.
@@ -247,15 +259,26 @@ unsafe extern "C-unwind" fn fetch(node: *mut pg_sys::ScanState) -> *mut pg_sys::
         let scan = node.cast::<Scan>();
         let slot = (*node).ss_ScanTupleSlot;
         ((*(*slot).tts_ops).clear.unwrap_unchecked())(slot);
-        let Some(image) = IMAGES.get().as_ref().and_then(|images| images.row((*scan).next)) else { return slot };
-        CURRENT.set((*scan).next);
+        let (images, batch) = IMAGES.get();
+        let row = batch.as_ref().and_then(|batch| batch.rows.get((*scan).next).copied());
+        let Some((row, image)) = row.and_then(|row| Some((row, images.as_ref()?.row(row)?))) else { return slot };
+        CURRENT.set(row);
         (*scan).next += 1;
+        store(slot, image);
+        slot
+    }
+}
+
+/// Puts a row into a virtual slot of the relation's descriptor. It points into the image.
+pub(super) unsafe fn store(slot: *mut pg_sys::TupleTableSlot, image: &Row) {
+    // SAFETY: the slot has one place for each attribute; no more are written than both have.
+    unsafe {
+        ((*(*slot).tts_ops).clear.unwrap_unchecked())(slot);
         let n = usize::try_from((*(*slot).tts_tupleDescriptor).natts).unwrap_or(0).min(image.values.len());
         std::ptr::copy_nonoverlapping(image.values.as_ptr(), (*slot).tts_values, n);
         std::ptr::copy_nonoverlapping(image.nulls.as_ptr(), (*slot).tts_isnull, n);
         pg_sys::ExecStoreVirtualTuple(slot);
         (*slot).tts_tableOid = image.table;
-        slot
     }
 }
 
