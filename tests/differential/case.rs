@@ -311,7 +311,10 @@ impl<'a> Case<'a> {
         let mut expected = named.clone();
         expected.seen_by.retain(|id, _| seated.contains(id));
         let failed: BTreeSet<_> = expected.failed().symmetric_difference(&parts.failed()).copied().collect();
-        self.count.undefined += failed.len() as u64;
+        // Who cannot see a row, whatever the policies' other arms are worth, is not asked, and so cannot fail.
+        let unasked = expected.failed().difference(&(&parts.failed() | &parts.seen_but(&BTreeSet::new()))).count();
+        self.count.unasked += unasked as u64;
+        self.count.undefined += (failed.len() - unasked) as u64;
         if expected.offsets != parts.offsets || expected.seen_but(&failed) != parts.seen_but(&failed) {
             self.count.seats_wrong += 1;
             println!("seated {seated:?}, parts up to {middle}: {first:?} and {second:?}, but by name {named:?}");

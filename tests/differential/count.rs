@@ -15,6 +15,8 @@ pub(crate) struct Count {
     pub(crate) failed: u64,
     /// Those where Postgres itself answers both, depending on its plan: an arm that fails is evaluated or not.
     pub(crate) undefined: u64,
+    /// Those where who is named fails, and who is seated is known to be no candidate without being asked.
+    pub(crate) unasked: u64,
     /// Those that differ.
     pub(crate) wrong: u64,
     /// Tables where who is seated got other verdicts than who is named.
@@ -32,6 +34,7 @@ impl AddAssign for Count {
         self.visible += other.visible;
         self.failed += other.failed;
         self.undefined += other.undefined;
+        self.unasked += other.unasked;
         self.wrong += other.wrong;
         self.seats_wrong += other.seats_wrong;
         self.refused += other.refused;
@@ -48,6 +51,7 @@ impl Count {
             ("visible", self.visible),
             ("failed", self.failed),
             ("undefined", self.undefined),
+            ("unasked", self.unasked),
             ("rights taken", self.taken),
             ("rights refused", self.refused),
             ("seats wrong", self.seats_wrong),
