@@ -4,7 +4,7 @@
 PG ?= 15
 XTASK := cargo run --quiet --package xtask --
 
-.PHONY: all run test install installcheck regress isolation page fresh bench chaos setup clean help
+.PHONY: all run test install installcheck regress isolation page fresh bench chaos soak setup clean help
 
 all: setup ## build the extension and the sidecar as users run them
 	@$(XTASK) build --release --pg $(PG)
@@ -48,6 +48,9 @@ bench: setup ## measure what it costs, one figure a line; ROWS="latency wal" mea
 
 chaos: setup ## kill everything a hundred times under load, and count: lost 0, duplicated 0; takes half an hour
 	@$(XTASK) chaos --pg $(PG)
+
+soak: setup ## 10,000 clients, a million rows, an hour of load (SOAK_SECONDS): nothing grows, nobody waits
+	@$(XTASK) soak --pg $(PG)
 
 clean: ## remove everything that was built, and the data of `make run`
 	@$(XTASK) clean

@@ -26,6 +26,9 @@ use crate::{
 /// What is read at once.
 const EVENTS_MAX: usize = 1000;
 const BYTES_MAX: usize = 1 << 20;
+/// How far back memory is filled at a start, in offsets, and how many pages that may take.
+const LOOK_BACK: i64 = 5_000;
+const LOOK_BACK_PAGES_MAX: usize = 16;
 /// How often it is asked who ticks.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
 /// A worker whose oldest event has waited for longer is not getting on.
@@ -151,8 +154,11 @@ impl Reader {
 
     async fn begin(&mut self, session: &Session<'_>) -> Result<Offset, SessionError> {
         let head = log::head(session).await?;
+        let newest = look_back(session, head).await?;
+        let after = newest.first().map_or(head, |batch| batch.after);
+        let head = newest.last().map_or(head, |batch| batch.until);
+        self.hub.start(after, newest);
         self.cursor = Some(head);
-        self.hub.start(head);
         Ok(head)
     }
 
@@ -274,6 +280,32 @@ impl Reader {
             () = tokio::time::sleep(Duration::from_millis(interval)) => (),
         }
     }
+}
+
+/// The newest events before the head. When a sidecar has gone, everybody comes back to the next one at once, and wants
+/// what was written meanwhile: without these each would ask the log.
+async fn look_back(session: &Session<'_>, head: Offset) -> Result<Vec<Batch>, SessionError> {
+    let mut after = Offset::new(head.get().saturating_sub(LOOK_BACK)).unwrap_or(Offset::ZERO);
+    let mut newest = Vec::new();
+    for _ in 0..LOOK_BACK_PAGES_MAX {
+        let query = Query { after, events_max: EVENTS_MAX, bytes_max: BYTES_MAX, topic: None };
+        let read = match log::read(session, query).await {
+            Err(ReadError::Moved) => continue,
+            read => read?,
+        };
+        if let Some(gap) = read.gap {
+            // Before the log's beginning, or in a hole: it is looked back to there and no further.
+            newest.clear();
+            after = gap.to;
+        }
+        newest.push(Batch { after, events: read.events, until: read.until });
+        after = read.until;
+        if after >= read.head {
+            return Ok(newest);
+        }
+    }
+    // Large events: it would take long, and memory would hold few of them.
+    Ok(Vec::new())
 }
 
 fn gauge(count: usize) -> i64 {

@@ -13,7 +13,7 @@ const SEATS: i32 = 20;
 const PARENTS: i32 = 8;
 const CHILDREN: i32 = 16;
 /// Rows of a transaction that spills: some 300 bytes each, and memory for 64 KiB.
-const BULK_ROWS: [i64; 3] = [150, 300, 800];
+const BULK_ROWS: [i64; 3] = [100, 250, 550];
 /// Rows of another transaction that one deletes.
 const BULK_DELETED: i64 = 60;
 

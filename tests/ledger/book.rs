@@ -126,13 +126,13 @@ impl Book {
 
     /// Files a transaction that has ended.
     pub(crate) fn file(&self, transaction: Transaction) {
-        if transaction.outcome == Outcome::Durable {
+        if [Outcome::Durable, Outcome::Committed].contains(&transaction.outcome) {
             self.commits.fetch_add(1, Ordering::Relaxed);
         }
         lock(&self.transactions).push(transaction);
     }
 
-    /// How many transactions are there for good.
+    /// How many commits have returned. A crash may yet take a few of them back.
     pub(crate) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
     }

@@ -120,7 +120,8 @@ impl Campaign {
             let plan = Plan { seed: seed.wrapping_add(number), faults: faults.clone(), ..Plan::under_faults() };
             let faults_sum: u64 = faults.values().sum();
             let plan = Plan { duration: Duration::from_secs(faults_sum * 2), writers: 16, ..plan };
-            Plan { commits: commits.div_ceil(rounds), ..habits(number, plan) }
+            // A crash may take a few of them back.
+            Plan { commits: commits.div_ceil(rounds) + 50, ..habits(number, plan) }
         };
         Self { rounds: (0..rounds).map(round).collect(), commits, faults: each(&Fault::ALL, count) }
     }

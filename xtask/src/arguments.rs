@@ -18,6 +18,7 @@ usage: cargo xtask COMMAND [--pg 15|16|18] [--release] [NAME...]
   installcheck       run tests/regress on the installed extension (PGHOST, PGPORT, PGUSER)
   bench [ROW]        build as users run it, measure, and print one figure a line
   chaos              kill everything a hundred times under 200,000 commits, and count
+  soak               10,000 clients, a million rows, an hour: nothing grows, nobody waits
   clean              remove what was built and every private server
   sql                join sql/ to the extension's script in the target folder
       --check        compare it with what was released

@@ -19,6 +19,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         "installcheck" => check_installed(),
         "bench" => Ok(bench::run(&arguments.names)?),
         "chaos" => Ok(long::run(Long::Chaos, arguments.version())?),
+        "soak" => Ok(long::run(Long::Soak, arguments.version())?),
         "clean" => Ok(clean::clean()?),
         "sql" => join_script(&arguments),
         "build-extension" => build_extension(&arguments),

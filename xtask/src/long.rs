@@ -37,7 +37,13 @@ pub fn run(long: Long, version: Version) -> Result<(), LongError> {
     let [target, name] = long.words();
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace::root());
-    cargo.args(["test", "--package", "realtime-tests", "--test", target, "--", "--ignored", "--nocapture"]);
+    cargo.args(["test", "--package", "realtime-tests", "--test", target]);
+    if long == Long::Soak {
+        // Ten thousand clients, and the sidecar that serves them, share this machine: both as they are shipped.
+        let (_, sidecar) = build::both(version, Profile::Release)?;
+        cargo.arg("--release").env("REALTIME_TEST_SIDECAR", sidecar);
+    }
+    cargo.args(["--", "--ignored", "--nocapture"]);
     // One after the other: each has the machine for itself.
     cargo.args(["--test-threads", "1", name]).env("REALTIME_TEST_PG", version.to_string());
     Ok(process::run(&mut cargo)?)

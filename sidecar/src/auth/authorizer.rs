@@ -40,6 +40,8 @@ pub struct Authorizer {
     quick: Semaphore,
     // Slow ones wait for each other only.
     slow: Semaphore,
+    // When everybody comes back, a crowd asks for the same table at once.
+    tables: Semaphore,
     // When a table changes, a crowd asks at once.
     anew: Semaphore,
     // Never held across an await.
@@ -84,6 +86,7 @@ impl Authorizer {
             recheck,
             quick: Semaphore::new((pool_size / 4).max(1)),
             slow: Semaphore::new(1),
+            tables: Semaphore::new((pool_size / 4).max(1)),
             anew: Semaphore::new((pool_size / 4).max(1)),
             watched: Mutex::default(),
             watches: AtomicU64::new(0),
@@ -104,7 +107,7 @@ impl Authorizer {
         }
         // Only message channels run people's policies; tables are looked up in the catalog.
         if let Channel::Table(_) = question.channel {
-            return self.judge(question, Lane::Slow).await;
+            return self.judge_when_free(&self.tables, question, Lane::Slow).await;
         }
         match self.judge_when_free(&self.quick, question, Lane::Alone).await {
             Err(GrantError::Unavailable(Error::Deadline(_))) => self.grant_slowly(question).await,

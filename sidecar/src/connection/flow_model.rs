@@ -76,7 +76,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let hub = Arc::new(Hub::new(usize::try_from(random.below(10) * 300).expect("small")));
-        hub.start(offset(100));
+        hub.start(offset(100), []);
         let frames_max = usize::try_from(2 + random.below(6)).expect("small");
         let outbox = Arc::new(Outbox::new(frames_max, 1_000_000));
         let flow = Flow::new(Arc::clone(&hub), Arc::clone(&outbox), DialectId::NATIVE, PAGE);

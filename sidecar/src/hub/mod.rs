@@ -95,9 +95,15 @@ impl Hub {
         }
     }
 
-    /// Begins at the log's head; until then nobody can join.
-    pub fn start(&self, head: Offset) {
-        self.recent.write().restart(head);
+    /// Begins at the log's head; until then nobody can join. `newest` are the events that lead there from `after`, for
+    /// those who come back.
+    pub fn start(&self, after: Offset, newest: impl IntoIterator<Item = Batch>) {
+        let mut head = after;
+        self.recent.write().restart(after);
+        for batch in newest {
+            head = batch.until;
+            self.announce(batch);
+        }
         self.done.store(head.get(), Ordering::Release);
         self.started.store(true, Ordering::Release);
     }
@@ -278,7 +284,7 @@ pub(crate) mod tests {
 
     fn started() -> (Hub, Arc<Outbox>) {
         let hub = Hub::new(1 << 20);
-        hub.start(offset(10));
+        hub.start(offset(10), []);
         (hub, Arc::new(Outbox::new(100, 1 << 20)))
     }
 
