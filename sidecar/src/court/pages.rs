@@ -1,10 +1,6 @@
 //! Verdicts for those who come back: each has its own range of the log, and many often have the same one.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
@@ -75,14 +71,15 @@ impl Pages {
         let judged = judge_once(&self.bench.database, range, std::slice::from_ref(party), self.bench.deadline).await;
         match judged {
             Ok(judgement) => Ok(Verdicts { judgement: Arc::new(judgement), number: 0 }),
-            Err(Error::Hanging(_)) => Err(self.strike(range, party)),
+            Err(error @ Error::Hanging(_)) => Err(self.strike(range, party, Arc::new(error))),
             Err(error) => Err(JudgeError::Unavailable(Arc::new(error))),
         }
     }
 
-    fn strike(&self, range: Range, party: &Party) -> JudgeError {
+    /// The first time it is asked for again, and judged alone then.
+    fn strike(&self, range: Range, party: &Party, error: Arc<Error>) -> JudgeError {
         self.bench.strike(range.relation, party);
-        JudgeError::Held(self.bench.holds(range.relation, party).unwrap_or(Duration::ZERO))
+        self.bench.holds(range.relation, party).map_or(JudgeError::Unavailable(error), JudgeError::Held)
     }
 
     /// Whoever comes first asks for all who want the same by then.
@@ -100,7 +97,7 @@ impl Pages {
             }
             match answered.await {
                 Ok(Ok(verdicts)) => return Ok(verdicts),
-                Ok(Err(error)) if matches!(*error, Error::Hanging(_)) => return Err(self.strike(range, party)),
+                Ok(Err(error)) if matches!(*error, Error::Hanging(_)) => return Err(self.strike(range, party, error)),
                 Ok(Err(error)) => return Err(JudgeError::Unavailable(error)),
                 // Who asked for all has gone; somebody else asks.
                 Err(_) => (),

@@ -301,3 +301,91 @@ fn row_at(item: &Item) -> Option<Offset> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hub::{Batch, tests::event},
+        model::Verdict,
+    };
+
+    fn offset(number: i64) -> Offset {
+        Offset::new(number).expect("small")
+    }
+
+    fn party(name: &str) -> Party {
+        Party { role: "r".into(), claims: name.into() }
+    }
+
+    struct Court {
+        hub: Arc<Hub>,
+        room: Room,
+        at: i64,
+    }
+
+    impl Court {
+        fn new() -> Self {
+            let hub = Arc::new(Hub::new(1 << 20));
+            hub.start(offset(10));
+            let room = Room::open(&hub, 1, Outbox::new(10, 1 << 20)).expect("started");
+            Self { hub, room, at: 10 }
+        }
+
+        fn publish(&mut self) {
+            let after = offset(self.at);
+            self.at += 1;
+            self.hub.publish(Batch { after, events: vec![event(self.at, 1)], until: offset(self.at) });
+        }
+
+        fn join(&self, name: &str) -> (SubscriberId, Arc<Outbox>, Position) {
+            let (subscriber, outbox) = (self.hub.subscriber_id(), Arc::new(Outbox::new(10, 1 << 20)));
+            let position = self.room.join(&party(name), subscriber, &outbox).expect("started");
+            (subscriber, outbox, position)
+        }
+    }
+
+    fn numbers(roster: &Roster) -> (Vec<i32>, Vec<i32>) {
+        (roster.went.clone(), roster.came.iter().map(|(number, _)| *number).collect())
+    }
+
+    #[test]
+    fn who_is_alike_is_judged_once_and_who_goes_gives_the_number_back_at_the_next_case() {
+        let mut court = Court::new();
+        let (ada, ..) = court.join("ada");
+        court.join("grace");
+        court.join("grace");
+        court.publish();
+        let case = court.room.take().expect("an event");
+        assert_eq!(numbers(&case.roster), (vec![], vec![1, 2]));
+        court.room.leave(&party("ada"), ada);
+        court.join("eve");
+        court.room.adjourn(&case);
+        court.publish();
+        let case = court.room.take().expect("an event");
+        assert_eq!(numbers(&case.roster), (vec![1], vec![3]), "no case may take one for another");
+        court.room.adjourn(&case);
+        court.join("ann");
+        court.publish();
+        assert_eq!(numbers(&court.room.take().expect("an event").roster), (vec![], vec![1]));
+    }
+
+    #[test]
+    fn an_event_goes_to_those_who_see_it_and_what_was_not_judged_sends_everybody_to_the_log() {
+        let mut court = Court::new();
+        let ((_, ada, _), (_, grace, _)) = (court.join("ada"), court.join("grace"));
+        court.publish();
+        court.publish();
+        let case = court.room.take().expect("events");
+        assert_eq!(case.range, Some(Range { relation: 1, after: offset(10), until: offset(12) }));
+        assert_eq!(court.room.head(), Some(offset(10)));
+        let (_, _, late) = court.join("late");
+        assert_eq!(late.begun, offset(12), "what is being judged is behind who joins now");
+        court.room.pronounce(case, &Judgement::new(vec![11], &[1], &["-1"]).expect("an answer"));
+        let items = |outbox: &Outbox| std::iter::from_fn(|| outbox.pop()).map(|it| it.item).collect::<Vec<_>>();
+        let (ada, grace) = (items(&ada), items(&grace));
+        assert!(matches!(&ada[..], [Item::Judged(seen), Item::Missed] if seen.verdict == Verdict::parse(b'-', b'1')));
+        assert!(matches!(&grace[..], [Item::Missed]));
+        assert_eq!(court.room.head(), Some(offset(12)));
+    }
+}

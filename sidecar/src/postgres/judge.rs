@@ -71,6 +71,9 @@ impl Judgement {
 ///
 /// When there is no answer.
 pub async fn forget(session: &Session<'_>, numbers: &[i32]) -> Result<(), Error> {
+    if numbers.is_empty() {
+        return Ok(());
+    }
     let numbers = numbers.to_vec();
     session.query(FORGET, &[(&numbers, Type::INT4_ARRAY)]).await.map(drop)
 }
@@ -81,6 +84,9 @@ pub async fn forget(session: &Session<'_>, numbers: &[i32]) -> Result<(), Error>
 ///
 /// When there is no answer.
 pub async fn seat(session: &Session<'_>, relation: u32, parties: &[(i32, Party)]) -> Result<(), Error> {
+    if parties.is_empty() {
+        return Ok(());
+    }
     let numbers = know(session, parties).await?;
     session.query(SEAT, &[(&relation, Type::OID), (&numbers, Type::INT4_ARRAY)]).await.map(drop)
 }
