@@ -161,6 +161,8 @@ begin
   for k in 0..7 loop
     execute format('truncate realtime.log_%s, realtime.tick_%1$s', k);
   end loop;
+  -- Nobody resumes from before, so no table has changed since; and rows of the catalog were written anew by pg_upgrade.
+  delete from realtime._watched;
   update realtime.state set segment = 0, floor_tick = last_tick + 1, floor_offset = last_offset, switched_at = clock_timestamp();
 end $$;
 

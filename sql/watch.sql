@@ -12,7 +12,7 @@ create table realtime._watched (
   triggers  text,               -- changes when its row triggers are made anew, or switched off or on
   misses_truncate boolean not null  -- a partition without the trigger that its root has
 ) with (fillfactor = 50);
-comment on table realtime._watched is 'Enabled tables as they were at the last look.';
+comment on table realtime._watched is 'Enabled tables as they were at the last look, and those that once were enabled.';
 select realtime._keep_ours('realtime._watched');
 
 create view realtime._watchable as
@@ -53,6 +53,16 @@ as $$
                              else w.value -> 0 <> n.value -> 0 or is_now.file = 0 and w.value -> 1 <> n.value -> 1 end)
 $$;
 
+-- Whether a table was enabled and is not now. It is remembered, without triggers: when it is enabled again, whoever resumes
+-- from before has missed what was written meanwhile.
+create function realtime._is_disabled(was realtime._watched) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select was.parent is null and exists (select from pg_class c where c.oid = was.relation and not c.relispartition)
+     and not exists (select from realtime._watchable v where v.relation = was.relation)
+$$;
+
 -- A table without a page has no rows. One that somebody holds may have some.
 create function realtime._may_have_rows(relation oid) returns boolean
   language plpgsql
@@ -80,6 +90,7 @@ begin
   for difference in
     select w as was, v::text::realtime._watched as is_now, coalesce(w.relation, v.relation) as relation
       from realtime._watched w full join realtime._watchable v on v.relation = w.relation where w::text is distinct from v::text
+      and (v.relation is not null or w.triggers is not null)
   loop
     if (difference.was).relation is null then
       -- New, so nobody has missed anything; but to its parent it brings its rows.
@@ -105,7 +116,9 @@ begin
     end if;
     n := n + 1;
   end loop;
-  delete from realtime._watched w where not exists (select from realtime._watchable v where v.relation = w.relation and v::text = w::text);
+  delete from realtime._watched w where not exists (select from realtime._watchable v where v.relation = w.relation and v::text = w::text)
+     and not realtime._is_disabled(w);
+  update realtime._watched w set triggers = null where w.triggers is not null and realtime._is_disabled(w);
   insert into realtime._watched select v.* from realtime._watchable v on conflict do nothing;
   return n;
 end $$;

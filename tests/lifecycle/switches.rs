@@ -119,3 +119,24 @@ async fn a_whole_schema_is_enabled_but_for_what_is_not_the_caller_s() {
         .unwrap();
     session.batch_execute(&format!("drop role {role}")).await.unwrap();
 }
+
+#[tokio::test]
+async fn whoever_resumes_from_before_a_table_was_disabled_for_a_while_is_told() {
+    let stack = Stack::with(TABLE).await;
+    let mut client = stack.native().await;
+    let start = client.subscribe("table:t").await.offset();
+    // Within the first second of its life nobody has seen that the table was enabled.
+    let watched = "select count(*) from realtime._watched where relation = 't'::regclass";
+    eventually("the table is watched", async || (stack.text(watched).await == "1").then_some(())).await;
+    stack.exec("select realtime.disable_realtime('t')").await;
+    client.find("the end of the subscription", |frame| frame["final"] == true).await;
+    stack.exec("insert into t values (1)").await;
+    stack.exec("select realtime.enable_realtime('t')").await;
+    let told = "select count(*) from realtime.history('table:t') where event = 'GAP'";
+    eventually("the gap is in the log", async || (stack.text(told).await == "1").then_some(())).await;
+    stack.exec("insert into t values (2)").await;
+    let mut late = stack.native().await;
+    late.resume("table:t", start).await;
+    assert_eq!(late.expect("gap").await["reason"], "unjudged");
+    assert_eq!(late.event().await.record()["id"], 2);
+}

@@ -40,6 +40,14 @@ alter table alone disable trigger alone_notify_change;
 update alone set v = 3;
 alter table alone enable trigger alone_notify_change;
 :look
+-- It was not enabled for a while, which was seen; nobody is told until it is enabled again.
+select realtime.disable_realtime('alone'::regclass);
+:look
+update alone set v = 4;
+:look
+select realtime.enable_realtime('alone'::regclass);
+:look
+:look
 -- Partitions come with their rows and go with them.
 create table whole_mid (id int primary key, v bigint);
 insert into whole_mid values (21, 1);
