@@ -327,7 +327,7 @@ mod tests {
     impl Court {
         fn new() -> Self {
             let hub = Arc::new(Hub::new(1 << 20));
-            hub.start(offset(10));
+            hub.start(offset(10), []);
             let room = Room::open(&hub, 1, Outbox::new(10, 1 << 20)).expect("started");
             Self { hub, room, at: 10 }
         }
