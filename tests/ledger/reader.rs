@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
 use crate::book::Book;
-use crate::database::{Address, READER};
+use crate::database::{Address, READER, Table};
 use crate::event::Columns;
 use crate::memory::{Form, Memory};
 use crate::random::Random;
@@ -78,10 +78,11 @@ impl Reader {
         last != 0 && self.cursor >= last
     }
 
-    /// Retention that moves under a reader is an ordinary answer; everything else that the server says is not.
+    /// Retention that moves under a reader is an ordinary answer, and so is a lock that somebody else who keeps house
+    /// holds; everything else that the server says is not.
     fn sort(&self, error: &Error) {
         let Some(answer) = error.as_db_error() else { return };
-        if !["40001", "57P01", "57P02", "57P03"].contains(&answer.code().code()) {
+        if !["40001", "55P03", "57P01", "57P02", "57P03"].contains(&answer.code().code()) {
             self.desk.book.fail(format!("{}: {answer:?}", self.stream.name));
         }
     }
@@ -168,6 +169,9 @@ impl Reader {
         self.cursor = offset;
         self.remember(row);
         if row.get::<_, &str>(4) == "G" {
+            let tables: Option<Vec<&str>> = row.get(5);
+            let table = tables.and_then(|tables| Table::named(tables.last()?));
+            self.stream.marked.extend(table.map(|table| (offset, table)));
             return self.stream.marks.push(offset);
         }
         let transaction_end = row.get(2);

@@ -36,6 +36,8 @@ pub(crate) struct Stream {
     pub(crate) gaps: Vec<Gap>,
     /// Offsets of marks in the log that say: something before this was not written.
     pub(crate) marks: Vec<i64>,
+    /// Marks that are about one table alone.
+    pub(crate) marked: Vec<(i64, Table)>,
     /// Events that say nothing this test can have written, with their text.
     pub(crate) strange: Vec<String>,
     /// Where an event does not fit to what the ones before it left: a row that is not there, or not as it was.
@@ -82,6 +84,7 @@ impl Stream {
             steps: Vec::new(),
             gaps: Vec::new(),
             marks: Vec::new(),
+            marked: Vec::new(),
             strange: Vec::new(),
             broken: Vec::new(),
             silent: Vec::new(),

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::mem;
 
 use crate::book::{Transaction, Truth, Write, txn_of};
+use crate::database::Table;
 use crate::seed::Segment;
 use crate::stream::{Scope, Step, Stream};
 
@@ -299,12 +300,16 @@ impl Verdict {
         let offsets: HashMap<Write, i64> =
             streams.iter().flat_map(|s| &s.steps).map(|step| (step.write, step.offset)).collect();
         let marks: HashSet<i64> = streams.iter().flat_map(|stream| stream.marks.iter().copied()).collect();
+        let marked: HashMap<i64, Table> = streams.iter().flat_map(|stream| stream.marked.iter().copied()).collect();
         for stream in streams {
             let told = |mark: &i64| {
                 stream.marks.contains(mark) || stream.gaps.iter().any(|gap| (gap.first..=gap.last).contains(mark))
             };
             let name = &stream.name;
-            self.silent_gap.add_all(marks.iter().filter(|m| !told(m)).map(|m| format!("{name}: not told of mark {m}")));
+            let concerns = |mark: &i64| marked.get(mark).is_none_or(|table| stream.scope.has(Write::Truncate(*table)));
+            self.silent_gap.add_all(
+                marks.iter().filter(|m| concerns(m) && !told(m)).map(|m| format!("{name}: not told of mark {m}")),
+            );
         }
         for write in truth.made_by.keys() {
             let Some(offset) = offsets.get(write) else {
