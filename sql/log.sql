@@ -108,7 +108,8 @@ create table realtime.state (
   size_max     bigint not null,      -- the setting log_max_size, in bytes, where capture looks
   is_full      bool not null default false,  -- over it, and nothing can be given back
   switched_at  timestamptz not null,
-  full_at      timestamptz           -- when it was full last, for a while after: whoever finds it so after a crash owes a mark
+  full_at      timestamptz,          -- when it was full last, for a while after: whoever finds it so after a crash owes a mark
+  is_torn      bool not null default false   -- another server's TRUNCATE has come in: the next tick begins a new history
 ) with (fillfactor = 10);
 insert into realtime.state (segment, floor_tick, size_max, switched_at)
   select 0, 1, pg_size_bytes(realtime._setting('log_max_size')), clock_timestamp();
@@ -138,10 +139,22 @@ create function realtime._ours_alone() returns trigger
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if exists (select from pg_stat_get_activity(pg_backend_pid()) a where a.backend_type like 'logical replication%') then
+  -- Deeper down it is ourselves, below.
+  if pg_trigger_depth() = 1 and exists (select from pg_stat_get_activity(pg_backend_pid()) a where a.backend_type like 'logical replication%') then
     return null;
   end if;
   return case when tg_op = 'DELETE' then old else new end;
+end $$;
+
+-- A TRUNCATE cannot be taken without being done. What is left of the log then is not what was announced.
+create function realtime._torn() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update realtime.state set is_torn = true
+   where exists (select from pg_stat_get_activity(pg_backend_pid()) a where a.backend_type like 'logical replication%');
+  return null;
 end $$;
 
 create function realtime._keep_ours(relation regclass) returns void
@@ -157,4 +170,8 @@ do $$
 begin
   perform realtime._keep_ours(c.oid) from pg_class c
     where c.relnamespace = 'realtime'::regnamespace and (c.relname ~ '^(log|tick)_[0-7]$' or c.relname in ('layouts', 'state', 'settings'));
+  for k in 0..7 loop
+    execute format('create trigger torn before truncate on realtime.log_%s for each statement execute function realtime._torn()', k);
+    execute format('alter table realtime.log_%s enable replica trigger torn', k);
+  end loop;
 end $$;

@@ -41,7 +41,7 @@ create function realtime._tick(export boolean, out tick_id bigint, out first_off
 as $$
 #variable_conflict use_column
 declare
-  me record; previous record; batch record; old_xmax xid8; old_snapshot pg_snapshot; next_offset bigint;
+  me record; previous record; torn record; batch record; old_xmax xid8; old_snapshot pg_snapshot; next_offset bigint;
   fresh constant bigint := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -58,10 +58,22 @@ begin
   select realtime._history() as history, realtime._incarnation() as incarnation into me;
   select t.* into previous from realtime.ticks t order by t.id desc limit 1;
 
-  if previous.id is null then
+  select s.is_torn, greatest(s.floor_tick - 1, previous.id) as last_tick,
+         greatest(previous.last_offset, s.floor_offset, s.begun_at) as last_offset into torn from realtime.state s;
+
+  if previous.id is null and not torn.is_torn then
     -- Compared with the empty snapshot, everything that committed before this first tick is new to the second.
     perform realtime._mark(1, me.history, me.incarnation, '1:1:', fresh);
     select 1, fresh, fresh, 0 into tick_id, first_offset, last_offset, events;
+    return;
+  end if;
+  if torn.is_torn then
+    -- Nobody knows how many offsets were given in the ticks that are lost; these are more.
+    next_offset := realtime._jump(coalesce(torn.last_offset, 0) + (1::bigint << 40), coalesce(previous.at, clock_timestamp()));
+    perform realtime._forget(torn.last_tick, next_offset - 1);
+    perform realtime._mark(torn.last_tick + 1, me.history, me.incarnation, pg_current_snapshot(), next_offset);
+    update realtime.state set is_torn = false;
+    select torn.last_tick + 1, next_offset, next_offset, 0 into tick_id, first_offset, last_offset, events;
     return;
   end if;
   if previous.history <> me.history or pg_snapshot_xmax(previous.snapshot) > pg_snapshot_xmax(pg_current_snapshot()) then

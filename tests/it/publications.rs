@@ -29,6 +29,14 @@ async fn pair() -> (Database, Database) {
     (publisher, subscriber)
 }
 
+async fn in_step(subscriber: &Database) {
+    eventually("all tables are in step", async || {
+        let behind = "select count(*) from pg_subscription_rel where srsubstate <> 'r'";
+        (subscriber.text(behind).await == "0").then_some(())
+    })
+    .await;
+}
+
 async fn end(subscriber: &Database) {
     subscriber.exec("alter subscription pair disable").await;
     subscriber.exec("alter subscription pair set (slot_name = none); drop subscription pair").await;
@@ -59,11 +67,7 @@ async fn a_publication_of_all_tables_harms_neither_side() {
     in_turn(&subscriber, "select realtime.tick(); insert into own values (1)").await;
     let before = subscriber.text("select s::text from realtime.state s").await;
     in_turn(&publisher, OUR_WRITES).await;
-    eventually("all tables are in step", async || {
-        let behind = "select count(*) from pg_subscription_rel where srsubstate <> 'r'";
-        (subscriber.text(behind).await == "0").then_some(())
-    })
-    .await;
+    in_step(&subscriber).await;
     in_turn(&publisher, OUR_WRITES).await;
     eventually("the last row has come", async || {
         (subscriber.text("select name from t where id = 3").await == "last").then_some(())
@@ -77,6 +81,32 @@ async fn a_publication_of_all_tables_harms_neither_side() {
     in_turn(&subscriber, "insert into own values (2); select realtime.tick()").await;
     let events = "select count(*) from realtime.status() s, realtime.read(s.oldest, 100, 100000, 'own'::regclass, null) where kind = 'e'";
     assert_eq!(subscriber.text(events).await, "2");
+    end(&subscriber).await;
+}
+
+/// Retention of the publisher's log is a TRUNCATE, and that is replicated too.
+#[tokio::test]
+async fn a_truncate_of_another_log_begins_a_new_history() {
+    let (publisher, subscriber) = pair().await;
+    in_step(&subscriber).await;
+    in_turn(&subscriber, "create table own (id int primary key); select realtime.enable_realtime('own'::regclass)")
+        .await;
+    in_turn(&subscriber, "select realtime.tick(); insert into own values (1); select realtime.tick()").await;
+    let before: i64 = subscriber.text("select head from realtime.status()").await.parse().unwrap();
+    in_turn(&publisher, "truncate realtime.log_0, realtime.tick_0; insert into t values (3, 'last')").await;
+    eventually("the last row has come", async || {
+        (subscriber.text("select name from t where id = 3").await == "last").then_some(())
+    })
+    .await;
+    in_turn(&subscriber, "select realtime.tick(); insert into own values (2); select realtime.tick()").await;
+    let read = format!(
+        "select kind, \"offset\" > {before}, reason, record from realtime.read({before}, 100, 100000, null, null) where kind <> 'c'"
+    );
+    let rows: Vec<String> = subscriber.rows(&read).await.iter().map(|row| format!("{:?}", &row[2..])).collect();
+    assert_eq!(rows, [r#"[Some("history"), None]"#, r#"[None, Some("{\"id\":2}")]"#]);
+    let offsets = subscriber.rows(&read).await;
+    assert!(offsets.iter().all(|row| row[1].as_deref() == Some("t")), "no offset is given twice: {offsets:?}");
+    assert_eq!(subscriber.text("select is_torn from realtime.state").await, "f");
     end(&subscriber).await;
 }
 
