@@ -4,6 +4,7 @@
 mod abuse;
 mod abuse_of_server;
 mod abuse_of_server_disk;
+mod canary;
 mod clock;
 mod columns;
 mod commands;
@@ -27,6 +28,7 @@ mod policies;
 mod publications;
 mod readers;
 mod resume;
+mod revocation;
 mod row_level_security;
 mod row_level_security_changes;
 mod rows;
