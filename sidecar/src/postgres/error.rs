@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use super::TlsError;
 
@@ -63,16 +63,36 @@ impl Error {
         }
     }
 
-    /// This error and its causes in one line, for logs. Never holds parameters.
+    /// This error and its causes in one line, for logs. Never holds parameters, and no words that a row may be in.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            text = format!("{text}: {error}");
+            text = match error.downcast_ref::<DbError>() {
+                Some(refusal) => format!("{text}: {}", words(refusal)),
+                // It repeats what its cause says.
+                None if error.source().is_some_and(<dyn std::error::Error>::is::<DbError>) => text,
+                None => format!("{text}: {error}"),
+            };
             cause = error.source();
         }
         text
+    }
+}
+
+/// What the server said. A policy's functions and conversions put values into their messages, so words are shown only
+/// when they are our own functions', or of a kind that has names in it and no values.
+fn words(refusal: &DbError) -> String {
+    const WITHOUT_VALUES: [&str; 9] = ["08", "25", "28", "3D", "42", "53", "55", "57", "58"];
+    let code = refusal.code().code();
+    let is_ours = refusal.where_().is_some_and(|place| place.starts_with("PL/pgSQL function realtime."));
+    let is_raised = refusal.routine() == Some("exec_stmt_raise");
+    let is_shown = if is_raised { is_ours } else { WITHOUT_VALUES.iter().any(|class| code.starts_with(class)) };
+    if is_shown {
+        format!("{} ({code})", refusal.message())
+    } else {
+        format!("error {code}, whose words are in the server's log")
     }
 }
 
