@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::state::Rows;
 use crate::subscriber::Subscriber;
-use crate::world::{self, TABLES, columns, identities};
+use crate::world::{self, VIEWS, View, columns, identities};
 use crate::writer;
 
 /// What one run does.
@@ -77,8 +77,8 @@ pub(crate) async fn run(plan: Plan) -> u64 {
 fn subscribers(plan: &Plan, random: &mut Random) -> Vec<Subscriber> {
     let mut subscribers = Vec::new();
     for identity in identities() {
-        for table in TABLES {
-            let mut subscriber = Subscriber::new(identity.clone(), table, random.fork());
+        for view in VIEWS {
+            let mut subscriber = Subscriber::new(identity.clone(), view, random.fork());
             subscriber.state.keeps_what_leaves = plan.is_sabotaged;
             subscribers.push(subscriber);
         }
@@ -125,8 +125,8 @@ async fn is_right(stack: &Stack, subscriber: &Subscriber, round: u64, is_quiet: 
         return true;
     }
     if !is_quiet {
-        let (table, identity) = (subscriber.table, &subscriber.identity);
-        println!("wrong in round {round}: {table} as {} {}", identity.role, identity.claims);
+        let (view, identity) = (subscriber.view, &subscriber.identity);
+        println!("wrong in round {round}: {view:?} as {} {}", identity.role, identity.claims);
         for (key, row) in rows.iter().filter(|(key, row)| expected.get(*key) != Some(row)) {
             println!("  has {key}: {row}, SELECT {:?}", expected.get(key));
         }
@@ -139,12 +139,12 @@ async fn is_right(stack: &Stack, subscriber: &Subscriber, round: u64, is_quiet: 
 
 /// What the identity's own SELECT shows.
 async fn select(stack: &Stack, subscriber: &Subscriber) -> Rows {
-    let (table, identity) = (subscriber.table, &subscriber.identity);
+    let (View { table, condition, .. }, identity) = (subscriber.view, &subscriber.identity);
     let key = if table == "docs" { "id || ' '" } else { "id || ' ' || org || ' '" };
     let session = stack.session().await;
     let statements = format!(
         "begin; set local role {}; do $$ begin perform set_config('request.jwt.claims', '{}', true); end $$;
-         select {key}, row_to_json(t)::text from (select {} from {table}) t; rollback",
+         select {key}, row_to_json(t)::text from (select {} from {table} where {condition}) t; rollback",
         identity.role,
         identity.claims,
         columns(table, identity.role),

@@ -1,4 +1,4 @@
-//! A client that follows one table, leaves and comes back.
+//! A client that follows one table or some of its rows, leaves and comes back.
 
 use realtime_tests::random::Random;
 use realtime_tests::{Client, Stack, token};
@@ -6,14 +6,14 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::state::{Next, State};
-use crate::world::Identity;
+use crate::world::{Identity, View};
 
 /// A client and what it has.
 pub(crate) struct Subscriber {
     /// Who it is.
     pub(crate) identity: Identity,
     /// What it follows.
-    pub(crate) table: &'static str,
+    pub(crate) view: View,
     /// What it has.
     pub(crate) state: State,
     /// How many times it came back with an offset, and how many times it had to start over.
@@ -26,12 +26,12 @@ pub(crate) struct Subscriber {
 
 impl Subscriber {
     /// One that is not connected yet.
-    pub(crate) fn new(identity: Identity, table: &'static str, random: Random) -> Self {
+    pub(crate) fn new(identity: Identity, view: View, random: Random) -> Self {
         let state = State::default();
-        Self { identity, table, state, resumed: 0, started_over: 0, client: None, random }
+        Self { identity, view, state, resumed: 0, started_over: 0, client: None, random }
     }
 
-    /// Follows the table until everything up to the offset that it is told has come.
+    /// Follows its rows until everything up to the offset that it is told has come.
     pub(crate) async fn follow(&mut self, stack: &Stack, mut quiet: watch::Receiver<i64>) {
         loop {
             let mut client = match self.client.take() {
@@ -49,7 +49,10 @@ impl Subscriber {
         let mut claims = self.identity.claims.clone();
         claims["exp"] = json!(token::in_seconds(3600));
         let mut client = stack.connect().token(&stack.signer.sign(&claims)).open().await;
-        let mut frame = json!({"channel": format!("table:{}", self.table), "snapshot": true});
+        let mut frame = json!({"channel": format!("table:{}", self.view.table), "snapshot": true});
+        if let Some(filter) = self.view.filter {
+            frame["filter"] = json!(filter);
+        }
         if let Some(offset) = self.state.offset {
             frame["since"] = json!(offset);
             self.resumed += 1;

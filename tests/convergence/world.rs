@@ -80,8 +80,29 @@ pub(crate) fn identities() -> Vec<Identity> {
     ]
 }
 
-/// What is followed.
-pub(crate) const TABLES: [&str; 2] = ["docs", "logs"];
+/// What is followed: a table, some of its rows or all, and the same in SQL.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    /// The table.
+    pub(crate) table: &'static str,
+    /// The subscription's filter.
+    pub(crate) filter: Option<&'static str>,
+    /// The condition that says the same.
+    pub(crate) condition: &'static str,
+}
+
+/// Everything that is followed.
+pub(crate) const VIEWS: [View; 5] = [
+    View { table: "docs", filter: None, condition: "true" },
+    View { table: "logs", filter: None, condition: "true" },
+    View { table: "docs", filter: Some("owner=eq.ada"), condition: "owner = 'ada'" },
+    View { table: "docs", filter: Some("or=(id.lt.8,org.not.in.(1,2))"), condition: "(id < 8 or org not in (1, 2))" },
+    View {
+        table: "logs",
+        filter: Some("org=neq.1,owner=in.(ada,eve)"),
+        condition: "org <> 1 and owner in ('ada', 'eve')",
+    },
+];
 
 /// The columns of a table that a role may read.
 pub(crate) fn columns(table: &str, role: &str) -> &'static str {
