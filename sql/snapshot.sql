@@ -77,13 +77,28 @@ begin
   end if;
   if may.allowed is not true then
     raise exception 'not allowed to read this channel' using errcode = 'insufficient_privilege';
-  elsif may.judged then
-    raise exception 'the history of a table whose policies decide cannot be shown' using errcode = 'feature_not_supported',
-      hint = 'Subscribe to it.';
+  end if;
+  if may.judged then
+    perform realtime.know_identity(-1, caller, claims);
   end if;
   loop
-    for r in select * from realtime.read(after, least(max_events - n, 1000), 4194304, may.relation, case when parts is null then channel end) loop
+    for r in
+      with page as materialized (
+        select p.*, row_number() over () as place
+          from realtime.read(after, least(max_events - n, 1000), 4194304, may.relation, case when parts is null then channel end) p),
+      judgement as materialized (
+        select j.offsets, j.verdicts[1] as verdicts
+          from (select may.relation where may.judged) t
+         cross join lateral realtime.judge(t.relation, after, (select c."offset" from page c where c.kind = 'c'), array[-1]) j)
+      select p.*, case when may.judged and p.op in ('I', 'U', 'D')
+                       then realtime._seen_as(p.op, realtime._verdicts_at(j.verdicts, array_position(j.offsets, p."offset"))) end as seen_as
+        from page p left join judgement j on true order by p.place
+    loop
       if r.kind = 'e' then
+        -- What is not seen, a key that the caller may not read, and an update of what the caller may not read.
+        continue when may.judged and r.op in ('I', 'U', 'D') and (r.seen_as is null
+          or r.seen_as = 'L' and (may.key is null or not may.key <@ may.columns)
+          or r.seen_as = 'U' and not may.whole and not r.oversize and realtime._only(r.record, may.columns) = realtime._only(r.old_record, may.columns));
         n := n + 1;
         "offset" := r."offset"; at := r.at;
         if parts is null then
@@ -91,6 +106,12 @@ begin
         elsif r.relations is not null and not may.whole and may.shape is distinct from r.shapes[array_position(r.relations, may.relation)] then
           -- Columns have changed places since the caller was judged: no name may stand for another column.
           event := 'GAP'; payload := '{"reason": "unjudged"}';
+        elsif r.seen_as = 'G' then
+          event := 'GAP'; payload := '{"reason": "unjudged"}';
+        elsif r.seen_as = 'L' then
+          event := 'DELETE'; payload := jsonb_build_object('old_record', realtime._only(r.old_record, may.key));
+        elsif r.seen_as = 'I' then
+          event := 'INSERT'; payload := jsonb_build_object('record', realtime._only(r.record, may.columns));
         else
           event := case r.op when 'I' then 'INSERT' when 'U' then 'UPDATE' when 'D' then 'DELETE' when 'T' then 'TRUNCATE' else 'GAP' end;
           payload := case when r.reason is null then '{}' else jsonb_build_object('reason', r.reason) end
@@ -112,6 +133,27 @@ begin
 end $$;
 comment on function realtime.history(text, bigint, int) is
   'Events of a channel after an offset (default: all that is retained), judged by what the caller may see today.';
+
+-- The verdicts on the old and the new image of the event at a place. Who is not in the answer sees nothing of its events;
+-- an event that is not in it has no verdict.
+create function realtime._verdicts_at(verdicts text, place int) returns text
+  language sql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case when place is null then 'ee' when verdicts is null then '00' else substr(verdicts, 2 * place - 1, 2) end
+$$;
+
+-- What an event is to somebody with these verdicts on its images: I U D as they are, I also when a row comes into view, L
+-- when it leaves it, G when there is no verdict on what was there; NULL when it is nothing.
+create function realtime._seen_as(op "char", verdicts text) returns "char"
+  language sql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case when op <> 'I' and verdicts like 'e%' then 'G'
+              when op = 'I' then case when verdicts like '%1' then 'I' end
+              when op = 'D' then case when verdicts like '1%' then 'D' end
+              when verdicts = '11' then 'U' when verdicts like '1%' then 'L' when verdicts like '%1' then 'I' end::"char"
+$$;
 
 -- Schema and table of a table channel, `table:[schema.]table`; parts may be double-quoted, and no part is folded.
 create function realtime._table_of(channel text) returns text[]

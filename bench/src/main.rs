@@ -11,6 +11,7 @@ mod cpu;
 mod disk;
 mod fold;
 mod held;
+mod judge;
 mod kind;
 mod latency;
 mod server;
@@ -32,7 +33,7 @@ struct Row {
 }
 
 /// All rows, in the order in which they run.
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 10] = [
     Row { name: "size", measure: size::of_programs },
     Row { name: "latency", measure: latency::of_single_writes },
     Row { name: "throughput", measure: throughput::on_this_disk },
@@ -41,6 +42,7 @@ const ROWS: [Row; 9] = [
     Row { name: "wal", measure: wal::per_event },
     Row { name: "worker", measure: worker::own_cost },
     Row { name: "held", measure: held::an_open_transaction },
+    Row { name: "judge", measure: judge::of_verdicts },
     Row { name: "pgbench", measure: fold::pgbench },
 ];
 
