@@ -16,13 +16,14 @@ use tokio_postgres::Client;
 use page::{Page, code_words, links, rows};
 use wire::Conversation;
 
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/protocol.md",
     "docs/sql.md",
+    "docs/policies.md",
     "docs/lifecycle.md",
     "docs/operations.md",
     "docs/errors.md",
@@ -181,6 +182,15 @@ async fn the_sql_page_works_as_it_is_written_and_names_everything() {
     }
     for name in names(&session, "select name from realtime.settings").await {
         page.assert_names(&format!("| `{name}` |"));
+    }
+}
+
+#[tokio::test]
+async fn the_page_on_policies_works_as_it_is_written() {
+    let (_database, session) = bare().await;
+    session.batch_execute("create extension realtime; select realtime.create_roles()").await.unwrap();
+    for block in Page::read("docs/policies.md").blocks("sql") {
+        sql::run(&session, &block).await;
     }
 }
 

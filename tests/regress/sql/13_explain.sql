@@ -1,0 +1,21 @@
+-- Why somebody may listen, or may not.
+create table explained (id int primary key, owner text, secret text);
+alter table explained enable row level security;
+create policy mine on explained for select to authenticated using (owner = current_setting('request.jwt.claims', true)::json ->> 'sub');
+create policy never on explained as restrictive for select to service_role using (false);
+insert into explained values (1, 'ada', 'x'), (2, 'eve', 'y');
+select * from realtime.explain_access('{"role": "authenticated", "sub": "ada"}', 'table:explained');
+select realtime.enable_realtime('public', 'explained');
+select * from realtime.explain_access('{"role": "authenticated", "sub": "ada"}', 'table:public.explained');
+grant select (id, owner) on explained to authenticated;
+select * from realtime.explain_access('{"role": "authenticated", "sub": "ada"}', 'table:explained', '{"id": 1}');
+select * from realtime.explain_access('{"role": "authenticated", "sub": "ada"}', 'table:explained', '{"id": 2}') where subject = 'row';
+grant select on explained to anon;
+select * from realtime.explain_access('{"role": "anon"}', 'table:explained', '{"id": 1}');
+select * from realtime.explain_access('{"sub": "ada"}', 'table:explained');
+select * from realtime.explain_access('{"role": "nobody"}', 'room:1');
+select subject, allowed from realtime.explain_access('{"role": "anon"}', 'none:1');
+set role anon;
+select * from realtime.explain_access('{"role": "anon"}', 'room:1');
+reset role;
+drop table explained;
