@@ -33,8 +33,6 @@ const LOOK_BACK_PAGES_MAX: usize = 16;
 const STATUS_EVERY: Duration = Duration::from_secs(2);
 /// A worker whose oldest event has waited for longer is not getting on.
 const WORKER_LAG_MS_MAX: f64 = 1000.0;
-/// How often retention is seen to where no worker does it.
-const HOUSE_EVERY: Duration = Duration::from_secs(10);
 /// After an event it is expected for this long that more come.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 
@@ -175,7 +173,7 @@ impl Reader {
         if Instant::now() < self.house_at {
             return Ok(());
         }
-        self.house_at = Instant::now() + HOUSE_EVERY;
+        self.house_at = Instant::now() + Duration::from_millis(self.timing.house_ms);
         match log::keep_house(session).await {
             // What the server refuses now it is asked for again; delivery does not wait for it.
             Err(error) if error.sqlstate().is_some() => warn!(error = error.chain(), "retention could not be kept"),

@@ -81,6 +81,7 @@ async fn without_a_worker_retention_is_kept() {
         .sql("do $$ begin execute format('alter database %I set realtime.worker = off', current_database()); end $$; set realtime.worker = off;")
         .sql(TABLE)
         .sql("update realtime.settings set value = '2 seconds' where name = 'log_retention';")
+        .set("REALTIME_TIMING_HOUSE_MS", "500")
         .start()
         .await;
     assert_eq!(stack.text("select mode from realtime.status()").await, "poll");

@@ -140,6 +140,8 @@ async fn nobody_publishes_to_a_table() {
     assert_eq!(stack.text("select realtime.publish('table:t', 'INSERT', '{}')").await, "");
     // No pattern matches a table's channel either.
     stack.exec("select realtime.disable_realtime('t')").await;
+    // Whoever listens is told within a second; until then the verdict stands for others too.
+    ada.find("the end of the subscription", |frame| frame["final"] == true).await;
     let answer = stack.native_as(GRACE).await.try_subscribe(json!({"channel": "table:t"})).await;
     assert_eq!(answer.code(), "UNAUTHORIZED");
 }
