@@ -28,21 +28,64 @@ create function realtime._judge(relation oid, layouts bigint[], flags int2[], ol
 create function realtime._is_layout_of(layout bigint, relation oid) returns boolean
   language c strict stable as 'MODULE_PATHNAME', 'is_layout_of';
 
--- The row events of a table in (after, until], with their images as they lie in the log. Events of others are passed over
--- without looking at their images.
-create function realtime._row_events(relation oid, after bigint, until bigint,
-                                     out offsets bigint[], out layouts bigint[], out flags int2[], out olds bytea[], out news bytea[])
-  language plpgsql
-  set search_path = pg_catalog, pg_temp
+-- Mostly all of it is in one tick of the segment being written, and looking at all segments costs more than a judgement.
+-- So each segment has a look of its own; `is_whole` says whether it found everything there.
+create type realtime._row_events as (offsets bigint[], layouts bigint[], flags int2[], olds bytea[], news bytea[], is_whole boolean);
+
+do $$
+begin
+  for k in 0..7 loop
+    execute format($look$
+      create function realtime._row_events_%s(relation oid, after bigint, until bigint) returns realtime._row_events
+        language plpgsql stable
+      as $body$
+      declare
+        t record; r record; events realtime._row_events;
+      begin
+        select x.first_offset, x.last_offset, x.xids, x.seqs, x.counts into t
+          from realtime.tick_%1$s x where x.first_offset <= until order by x.first_offset desc limit 1;
+        if t.counts = '{1}' and after + 1 = until and t.first_offset = until then
+          -- One row, committed by itself: most of what there is.
+          select x.layout, x.flags, x.op, x.old, x.new into r
+            from realtime.log_%1$s x where x.xid = t.xids[1] and x.seq >= t.seqs[1] order by x.seq limit 1;
+          events.is_whole := r.layout is not null;
+          if r.op in ('I', 'U', 'D') and realtime._is_layout_of(r.layout, relation) then
+            events := (array[until], array[r.layout], array[r.flags], array[r.old], array[r.new], true);
+          end if;
+        elsif t.first_offset <= after + 1 and until <= t.last_offset then
+          select array_agg(e.at) filter (where e.is_wanted), array_agg(e.layout) filter (where e.is_wanted), array_agg(e.flags) filter (where e.is_wanted),
+                 array_agg(e.old) filter (where e.is_wanted), array_agg(e.new) filter (where e.is_wanted), count(*) = until - after
+            into events
+            from (select c.first + l.place - 1 as at, l.layout, l.flags,
+                         l.op in ('I', 'U', 'D') and realtime._is_layout_of(l.layout, relation) as is_wanted, l.old, l.new
+                    from (select u.xid, u.seq, u.n, t.first_offset + sum(u.n) over (order by u.chunk) - u.n as first
+                            from unnest(t.xids, t.seqs, t.counts) with ordinality u(xid, seq, n, chunk)) c
+                   cross join lateral (
+                        select x.layout, x.flags, x.op, x.old, x.new, row_number() over (order by x.seq) as place
+                          from realtime.log_%1$s x where x.xid = c.xid and x.seq >= c.seq order by x.seq limit c.n) l
+                   where c.first + c.n > after + 1 and c.first <= until
+                     and c.first + l.place - 1 > after and c.first + l.place - 1 <= until
+                   order by 1) e;
+        end if;
+        return events;
+      end $body$
+    $look$, k);
+  end loop;
+end $$;
+
+-- The row events of a table in (after, until], with their images as they lie in the log, wherever that is. Events of others
+-- are passed over without looking at their images.
+create function realtime._row_events_anywhere(relation oid, after bigint, until bigint) returns realtime._row_events
+  language plpgsql stable
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
   set enable_memoize = off set enable_material = off set plan_cache_mode = force_generic_plan set jit = off
 as $$
-#variable_conflict use_column
 declare
-  from_tick constant bigint := coalesce((select t.first_offset from realtime.ticks t where t.first_offset <= after + 1 order by t.first_offset desc limit 1), 0);
+  events realtime._row_events; from_tick bigint;
 begin
+  from_tick := coalesce((select t.first_offset from realtime.ticks t where t.first_offset <= after + 1 order by t.first_offset desc limit 1), 0);
   select array_agg(e.at), array_agg(e.layout), array_agg(e.flags), array_agg(e.old), array_agg(e.new)
-    into offsets, layouts, flags, olds, news
+    into events
     from (select c.first + l.place - 1 as at, l.layout, l.flags, l.old, l.new
             from (select t.first_offset, t.xids, t.seqs, t.counts from realtime.ticks t
                    where t.first_offset between from_tick and until and t.last_offset > after) t
@@ -56,6 +99,26 @@ begin
              and c.first + l.place - 1 > after and c.first + l.place - 1 <= until
              and l.op in ('I', 'U', 'D') and realtime._is_layout_of(l.layout, relation)
            order by 1) e;
+  return events;
+end $$;
+
+create function realtime._row_events(relation oid, after bigint, until bigint) returns realtime._row_events
+  language plpgsql stable
+  set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan set jit = off
+as $$
+declare
+  segment constant int := (select s.segment from realtime.state s);
+  events realtime._row_events;
+begin
+  events := case segment
+    when 0 then realtime._row_events_0(relation, after, until) when 1 then realtime._row_events_1(relation, after, until)
+    when 2 then realtime._row_events_2(relation, after, until) when 3 then realtime._row_events_3(relation, after, until)
+    when 4 then realtime._row_events_4(relation, after, until) when 5 then realtime._row_events_5(relation, after, until)
+    when 6 then realtime._row_events_6(relation, after, until) when 7 then realtime._row_events_7(relation, after, until) end;
+  if events.is_whole is not true then
+    events := realtime._row_events_anywhere(relation, after, until);
+  end if;
+  return events;
 end $$;
 
 create function realtime.judge(relation oid, after bigint, until bigint, identities int[] default null,
@@ -64,7 +127,7 @@ create function realtime.judge(relation oid, after bigint, until bigint, identit
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  e record; j record;
+  e realtime._row_events; j record;
 begin
   e := realtime._row_events(relation, after, until);
   offsets := coalesce(e.offsets, '{}'); seen_by := '{}'; verdicts := '{}';

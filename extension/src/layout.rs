@@ -9,12 +9,13 @@ use crate::{ffi, write};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 crate::ffi::sql_function!(is_layout_of, pg_finfo_is_layout_of, is_of);
 
 thread_local! {
-    /// The relations of layouts that were asked for. A layout says the same for ever.
-    static RELATIONS: RefCell<HashMap<i64, Vec<u32>>> = RefCell::new(HashMap::new());
+    /// Layouts that were asked for by judgements. A layout says the same for ever.
+    static LOADED: RefCell<HashMap<i64, Rc<Layout>>> = RefCell::new(HashMap::new());
     /// Layouts that were seen stored and committed, as of a generation of the catalog.
     static SETTLED: RefCell<(u64, HashSet<i64>)> = RefCell::new((0, HashSet::new()));
 }
@@ -213,6 +214,17 @@ impl Layout {
         }
     }
 
+    /// The stored layout with this id, remembered.
+    pub(crate) unsafe fn loaded(schema: &Schema, id: i64) -> Option<Rc<Self>> {
+        if let Some(known) = LOADED.with_borrow(|loaded| loaded.get(&id).cloned()) {
+            return Some(known);
+        }
+        // SAFETY: passed on.
+        let layout = Rc::new(unsafe { Self::load(schema, id)? });
+        LOADED.with_borrow_mut(|loaded| loaded.insert(id, layout.clone()));
+        Some(layout)
+    }
+
     /// The stored layout with this id.
     pub(crate) unsafe fn load(schema: &Schema, id: i64) -> Option<Self> {
         // SAFETY: the tuple is of realtime.layouts, whose columns are read by number and type.
@@ -250,14 +262,8 @@ unsafe fn is_of(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe {
         let argument = |n| pgrx::fcinfo::pg_getarg_datum_raw(call, n).value();
         let (id, relation) = (argument(0) as i64, argument(1) as u32);
-        let known = RELATIONS.with_borrow(|known| known.get(&id).map(|relations| relations.contains(&relation)));
-        pg_sys::Datum::from(known.unwrap_or_else(|| {
-            let Some(layout) = Schema::current().and_then(|schema| Layout::load(&schema, id)) else { return false };
-            let relations: Vec<u32> = layout.relations.iter().map(|r| r.0.to_u32()).collect();
-            let is_one = relations.contains(&relation);
-            RELATIONS.with_borrow_mut(|known| known.insert(id, relations));
-            is_one
-        }))
+        let layout = Schema::current().and_then(|schema| Layout::loaded(&schema, id));
+        pg_sys::Datum::from(layout.is_some_and(|layout| layout.relations.iter().any(|r| r.0.to_u32() == relation)))
     }
 }
 

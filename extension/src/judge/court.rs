@@ -162,6 +162,10 @@ impl<'a> Court<'a> {
     unsafe fn arms(&self, seats: &Seats, batch: &Rc<Batch>) -> Option<Rc<[Arm]>> {
         // SAFETY: as above.
         unsafe {
+            let role = &seats.members.values().next()?.role;
+            if let Some(known) = self.statement.known_keys(batch, role) {
+                return known;
+            }
             for identity in seats.members.values().take(PLANNERS_MAX) {
                 let found = RefCell::new(None);
                 let case = Case { identity: identity.clone(), batch: batch.clone() };

@@ -92,7 +92,7 @@ impl Images {
                 };
                 let mapping = mappings
                     .entry(image.layout)
-                    .or_insert_with(|| Some(Mapping::new(relation, &Layout::load(schema, image.layout)?)));
+                    .or_insert_with(|| Some(Mapping::new(relation, &*Layout::loaded(schema, image.layout)?)));
                 match mapping.as_ref().and_then(|m| m.row(bytes, verdict, image.is_partial)) {
                     Some(row) => images.rows.push(row),
                     None => images.unreadable.push(verdict),

@@ -13,7 +13,7 @@ select realtime.tick() is not null as ticked;
 create table started as select head from realtime.status();
 insert into note select n, person(n % 33), 'user ' || n % 9, 'nick' || n % 5, nullif(n % 8, 0), (n % 6)::numeric(10, 2), nullif(n % 4, 0) = 1,
     (array['open', 'shut', null])[1 + n % 3], case n % 5 when 0 then '-0' when 1 then 'NaN' else n::float8 end
-  from generate_series(1, 120) n;
+  from generate_series(1, 40) n;
 select events from realtime.tick();
 create table person_as (id int primary key, role text, claims text);
 grant select on person_as to public;
@@ -50,7 +50,7 @@ begin
       insert into pairs select 'native', p.id, s from unnest(seen) s;
     exception when others then
       -- The query as a whole fails: row by row.
-      for r in 1..120 loop
+      for r in 1..40 loop
         begin
           perform set_config('role', p.role, true), set_config('request.jwt.claims', p.claims, true);
           execute format('select array_agg(id) from note where id = %s', r) into seen;
@@ -149,9 +149,9 @@ create policy tried on note using (owner = auth.uid());
 select realtime.enable_realtime('note'::regclass, '{"old": "key"}');
 update note set state = 'new' where id = 3;
 select events from realtime.tick();
-select seen_by, verdicts from started s, realtime.judge('note'::regclass, s.head + 120, s.head + 1000, array[2, 3]);
+select seen_by, verdicts from started s, realtime.judge('note'::regclass, s.head + 40, s.head + 1000, array[2, 3]);
 create policy by_key on note using (id = 3 and auth.uid() = person(2));
 drop policy tried on note;
-select seen_by, verdicts from started s, realtime.judge('note'::regclass, s.head + 120, s.head + 1000, array[2, 3]);
+select seen_by, verdicts from started s, realtime.judge('note'::regclass, s.head + 40, s.head + 1000, array[2, 3]);
 drop view asked;
 drop table note, team;
