@@ -38,6 +38,7 @@ begin
     execute format($look$
       create function realtime._row_events_%s(relation oid, after bigint, until bigint) returns realtime._row_events
         language plpgsql stable
+        set search_path = pg_catalog, pg_temp
       as $body$
       declare
         t record; r record; events realtime._row_events;
@@ -77,6 +78,7 @@ end $$;
 -- are passed over without looking at their images.
 create function realtime._row_events_anywhere(relation oid, after bigint, until bigint) returns realtime._row_events
   language plpgsql stable
+  set search_path = pg_catalog, pg_temp
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
   set enable_memoize = off set enable_material = off set plan_cache_mode = force_generic_plan set jit = off
 as $$
@@ -104,6 +106,7 @@ end $$;
 
 create function realtime._row_events(relation oid, after bigint, until bigint) returns realtime._row_events
   language plpgsql stable
+  set search_path = pg_catalog, pg_temp
   set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan set jit = off
 as $$
 declare
