@@ -127,6 +127,21 @@ as $$
    where e.word = 'TRUNCATE' and (c.oid = relation or c.oid in (select t.relid from pg_partition_tree(relation) t where t.isleaf))
 $$;
 
+-- A row image has no place and no transaction: only `tableoid` (-6) is known of the system columns.
+create function realtime._warn_of_policies(relation regclass) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  policy name;
+begin
+  for policy in select distinct p.polname from pg_policy p join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid
+      where p.polrelid = relation and d.refclassid = 'pg_class'::regclass and d.refobjid = relation and d.refobjsubid < 0 and d.refobjsubid <> -6 loop
+    raise warning 'policy "%" on % reads a system column that the images of events do not have', policy, relation using
+      hint = 'Whom it concerns is sent nothing. Let the policy read a column of the table.';
+  end loop;
+end $$;
+
 create function realtime.enable_realtime(relation regclass, options jsonb default '{}') returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -149,6 +164,7 @@ begin
       execute format('alter table %s enable always trigger %I', wanted.target::regclass, wanted.name);
     end if;
   end loop;
+  perform realtime._warn_of_policies(relation);
   perform realtime.start_worker();
 end $$;
 comment on function realtime.enable_realtime(regclass, jsonb) is

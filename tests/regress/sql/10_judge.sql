@@ -76,6 +76,7 @@ drop policy fragile on doc;
 -- System columns and left-out columns cannot be judged; tableoid can.
 create policy system on doc for select to authenticated using (ctid <> '(0,0)' and auth.jwt() ->> 'sub' = 'eve');
 select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 3 group by id order by id;
+select realtime.enable_realtime('doc'::regclass);
 drop policy system on doc;
 create policy by_table on doc for select to authenticated using (tableoid = 'doc'::regclass and auth.jwt() ->> 'sub' = 'eve');
 select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 3 group by id order by id;
