@@ -142,5 +142,5 @@ grant execute on function
   realtime.enable_realtime_all(text, jsonb),
   realtime.disable_realtime(regclass), realtime.disable_realtime(text, text), realtime._check_table(regclass), realtime._find_table(text, text),
   realtime._trigger_arguments(regclass, jsonb), realtime._trigger_name(name, text), realtime._drop_triggers(regclass, jsonb),
-  realtime._wanted_triggers(regclass, jsonb)
+  realtime._wanted_triggers(regclass, jsonb), realtime._warn_of_policies(regclass)
   to public;
