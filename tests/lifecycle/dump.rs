@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use xtask::process::{self, ProcessError};
 
-use crate::people::{ADA, FAMILIES, MADE_BY_PEOPLE, assert_same, kept};
+use crate::people::{ADA, FAMILIES, MADE_BY_PEOPLE, assert_same, kept, told_of_a_new_history};
 
 /// A program of the server's own version, told which database.
 fn program(server: &Server, name: &str, database: &str) -> Command {
@@ -81,11 +81,7 @@ async fn assert_restored(old: &Stack, offset: i64, target: &Arc<Server>, form: F
     assert_eq!(database.text("select count(*) from realtime.messages").await, "0");
     assert_eq!(database.text("select size_max from realtime.state").await, (1 << 30).to_string());
     let new = Stack::builder().start_on(database).await;
-    let mut client = new.native().await;
-    let ack = client.resume("table:orders", offset).await;
-    assert_eq!(ack["recovered"], false, "{ack}");
-    let gap = client.expect("gap").await;
-    assert_eq!((&gap["reason"], &gap["from"]), (&json!("history"), &json!(offset + 1)), "{gap}");
+    let mut client = told_of_a_new_history(&new, offset).await;
     new.exec("insert into public.orders values (2, 'milk', 'x'); delete from public.orders where id = 1").await;
     let (insert, delete) = (client.event().await, client.event().await);
     assert_eq!((insert.record(), delete.old_record()), (&json!({"id": 2, "item": "milk"}), &json!({"id": 1})));

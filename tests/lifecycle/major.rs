@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use xtask::postgres::Version;
 
-use crate::people::{ADA, FAMILIES, MADE_BY_PEOPLE, assert_same, kept};
+use crate::people::{ADA, FAMILIES, MADE_BY_PEOPLE, assert_same, kept, told_of_a_new_history};
 
 #[tokio::test]
 async fn pg_upgrade_keeps_what_people_made_and_begins_a_new_history() {
@@ -29,11 +29,7 @@ async fn pg_upgrade_keeps_what_people_made_and_begins_a_new_history() {
     assert!(database.text("show server_version").await.starts_with("18"));
     assert_same(&kept(&database).await, &before);
     let new = Stack::builder().start_on(database).await;
-    let mut client = new.native().await;
-    let ack = client.resume("table:orders", offset).await;
-    assert_eq!(ack["recovered"], false, "{ack}");
-    let gap = client.expect("gap").await;
-    assert_eq!((&gap["reason"], &gap["from"]), (&json!("history"), &json!(offset + 1)), "{gap}");
+    let mut client = told_of_a_new_history(&new, offset).await;
     client.subscribe("table:logs").await;
     new.exec("insert into public.orders values (2, 'milk', 'x'); insert into public.logs values (1, 12, 'x')").await;
     assert_eq!(client.event().await.record(), &json!({"id": 2, "item": "milk"}));

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use realtime_tests::Database;
+use realtime_tests::{Client, Database, Stack};
+use serde_json::json;
 
 /// Somebody who is a member of room 1.
 pub(crate) const ADA: &str = "a0a0a0a0-0000-4000-8000-0000000000ad";
@@ -90,4 +91,14 @@ pub(crate) fn assert_same(now: &BTreeSet<String>, before: &BTreeSet<String>) {
     let missing: Vec<_> = before.difference(now).collect();
     let new: Vec<_> = now.difference(before).collect();
     assert!(missing.is_empty() && new.is_empty(), "missing: {missing:#?}\nnew: {new:#?}");
+}
+
+/// A client that comes back to `orders` with an offset of another history, and has been told so.
+pub(crate) async fn told_of_a_new_history(new: &Stack, offset: i64) -> Client {
+    let mut client = new.native().await;
+    let ack = client.resume("table:orders", offset).await;
+    assert_eq!(ack["recovered"], false, "{ack}");
+    let gap = client.expect("gap").await;
+    assert_eq!((&gap["reason"], &gap["from"]), (&json!("history"), &json!(offset + 1)), "{gap}");
+    client
 }
