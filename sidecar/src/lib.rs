@@ -38,6 +38,7 @@ pub mod metrics;
 pub mod model;
 pub mod postgres;
 pub mod protocol;
+mod quarantine;
 pub mod reader;
 pub mod replay;
 pub mod tail;

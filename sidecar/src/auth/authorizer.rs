@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::lane::{Lane, Quarantine};
+use super::lane::Lane;
 use crate::{
     hub::{Note, Outbox, SubscriberId},
     metrics::Metrics,
@@ -23,6 +23,7 @@ use crate::{
         Database, Error,
         authorize::{Answer, Question, may_subscribe},
     },
+    quarantine::Quarantine,
 };
 
 /// Questions asked in one statement.
@@ -90,7 +91,8 @@ impl Authorizer {
             anew: Semaphore::new((pool_size / 4).max(1)),
             watched: Mutex::default(),
             watches: AtomicU64::new(0),
-            quarantine: Mutex::default(),
+            // Forgotten after as long again as it was held.
+            quarantine: Mutex::new(Quarantine::new(0, |wait| wait)),
             moved: std::array::from_fn(|_| Notify::new()),
         }
     }
@@ -161,7 +163,7 @@ impl Authorizer {
 
     /// What is known without asking: a verdict under watch, or that there was none in time a moment ago.
     fn known(&self, question: &Question) -> Option<Result<Arc<Grant>, GrantError>> {
-        if self.quarantine.lock().holds(question, Instant::now()) {
+        if self.quarantine.lock().holds(question, Instant::now()).is_some() {
             return Some(Err(GrantError::Refused(Refusal::Forbidden)));
         }
         let watched = self.watched.lock();

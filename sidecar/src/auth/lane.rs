@@ -1,10 +1,6 @@
 //! How patiently a question is asked: pure bookkeeping.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 /// Questions of one lane wait for each other, and for no others. Most are asked together with many, which is cheap; one
 /// that takes long would hold up all of them, so it is asked alone, and if it is slow even then, among the slow ones.
@@ -54,46 +50,6 @@ impl Lane {
     }
 }
 
-/// What had no end is not asked again for a while, and for longer each time.
-#[derive(Debug)]
-pub(super) struct Quarantine<Q> {
-    held: HashMap<Q, Term>,
-}
-
-#[derive(Debug)]
-struct Term {
-    until: Instant,
-    wait: Duration,
-}
-
-const WAIT_MIN: Duration = Duration::from_secs(10);
-const WAIT_MAX: Duration = Duration::from_secs(80);
-
-impl<Q> Default for Quarantine<Q> {
-    fn default() -> Self {
-        Self { held: HashMap::new() }
-    }
-}
-
-impl<Q: Eq + Hash> Quarantine<Q> {
-    /// It had no end again.
-    pub(super) fn add(&mut self, question: Q, now: Instant) {
-        let term = self.held.entry(question).or_insert(Term { until: now, wait: WAIT_MIN / 2 });
-        term.wait = (term.wait * 2).min(WAIT_MAX);
-        term.until = now + term.wait;
-    }
-
-    /// Whether it is not to be asked now.
-    pub(super) fn holds(&self, question: &Q, now: Instant) -> bool {
-        self.held.get(question).is_some_and(|term| now < term.until)
-    }
-
-    /// Forgets what has behaved, or was not asked, for as long again as it was held.
-    pub(super) fn forget(&mut self, now: Instant) {
-        self.held.retain(|_, term| now < term.until + term.wait);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,21 +64,5 @@ mod tests {
         assert_eq!(Lane::Alone.after(ms(50)), Lane::Alone);
         assert_eq!(Lane::Alone.after(ms(5)), Lane::Together);
         assert_eq!(Lane::Together.after(ms(900)), Lane::Together);
-    }
-
-    #[test]
-    fn what_has_no_end_is_held_longer_each_time_and_forgotten_when_it_behaves() {
-        let start = Instant::now();
-        let mut quarantine = Quarantine::default();
-        quarantine.add("q", start);
-        assert!(quarantine.holds(&"q", start + Duration::from_secs(9)));
-        let again = start + Duration::from_secs(11);
-        assert!(!quarantine.holds(&"q", again));
-        quarantine.forget(again);
-        quarantine.add("q", again);
-        assert!(quarantine.holds(&"q", again + Duration::from_secs(19)));
-        assert!(!quarantine.holds(&"other", again));
-        quarantine.forget(again + Duration::from_secs(41));
-        assert!(quarantine.held.is_empty());
     }
 }

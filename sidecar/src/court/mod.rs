@@ -8,7 +8,6 @@ mod pages;
 mod room;
 mod seats;
 mod sitting;
-mod strikes;
 
 use std::{
     sync::Arc,
@@ -23,18 +22,21 @@ use pages::Pages;
 pub(crate) use room::{Case, Room};
 pub use seats::{Rooms, Seat};
 use sitting::Sitting;
-use strikes::Strikes;
 
 use crate::{
     hub::{Hub, Page, PageLimits},
     metrics::Metrics,
     model::Party,
     postgres::{Database, Error},
+    quarantine::Quarantine,
     tasks::Tasks,
 };
 
 /// What may wait to be judged of one relation.
 const INBOX_MAX: PageLimits = PageLimits { events: 10_000, bytes: 16 << 20 };
+
+/// Who behaves for so long, beyond what it had to wait, is judged with all the others again.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// Has events judged.
 pub struct Court {
@@ -50,7 +52,7 @@ struct Bench {
     metrics: Arc<Metrics>,
     /// How long the policies of a table may take for one party.
     deadline: Duration,
-    strikes: Mutex<Strikes<(u32, Party)>>,
+    quarantine: Mutex<Quarantine<(u32, Party)>>,
 }
 
 /// Why there is no verdict.
@@ -81,7 +83,8 @@ impl Court {
         pool_size: usize,
         tasks: Tasks,
     ) -> Self {
-        let bench = Arc::new(Bench { database, metrics, deadline, strikes: Mutex::default() });
+        let bench =
+            Arc::new(Bench { database, metrics, deadline, quarantine: Mutex::new(Quarantine::new(1, |_| REMEMBERED)) });
         let pages = Pages::new(Arc::clone(&bench), pool_size);
         Self { bench, rooms: Arc::new(Rooms::new(Arc::clone(hub), INBOX_MAX)), pages, tasks }
     }
@@ -118,14 +121,16 @@ impl Bench {
     fn strike(&self, relation: u32, party: &Party) {
         self.metrics.judgements_ended.inc();
         warn!(relation, role = %party.role, "the policies of a table take too long for somebody: judged alone");
-        self.strikes.lock().add((relation, party.clone()), Instant::now());
+        let (mut quarantine, now) = (self.quarantine.lock(), Instant::now());
+        quarantine.forget(now);
+        quarantine.add((relation, party.clone()), now);
     }
 
     fn suspects(&self, relation: u32, party: &Party) -> bool {
-        self.strikes.lock().suspects(&(relation, party.clone()), Instant::now())
+        self.quarantine.lock().suspects(&(relation, party.clone()), Instant::now())
     }
 
     fn holds(&self, relation: u32, party: &Party) -> Option<Duration> {
-        self.strikes.lock().holds(&(relation, party.clone()), Instant::now())
+        self.quarantine.lock().holds(&(relation, party.clone()), Instant::now())
     }
 }
