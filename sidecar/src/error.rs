@@ -168,6 +168,8 @@ pub enum CloseReason {
     NotText,
     /// The peer broke RFC 6455.
     Protocol,
+    /// A packet under the protocol's frames was none.
+    BadPacket,
     /// Too many bad frames.
     Abuse,
     /// The token has ended.
@@ -191,7 +193,7 @@ impl CloseReason {
             Self::TooLarge => 1009,
             Self::NotText => 1007,
             Self::Protocol => 1002,
-            Self::Abuse => 4400,
+            Self::BadPacket | Self::Abuse => 4400,
             Self::Token => 4401,
             Self::RightsGone => 4403,
             Self::TooSlow | Self::Dead => 4408,
@@ -207,6 +209,7 @@ impl CloseReason {
             Self::TooLarge => "1009",
             Self::NotText => "1007",
             Self::Protocol => "1002",
+            Self::BadPacket => "4400_packet",
             Self::Abuse => "4400",
             Self::Token => "4401",
             Self::RightsGone => "4403",
@@ -224,6 +227,7 @@ impl CloseReason {
             Self::TooLarge => "message too large",
             Self::NotText => "text frames must be UTF-8",
             Self::Protocol => "not a valid websocket frame",
+            Self::BadPacket => "not a packet of the protocol",
             Self::Abuse => "too many invalid messages",
             Self::Token => "token has expired: connect again with a new one",
             Self::TooSlow => "too slow: connect again and resume",

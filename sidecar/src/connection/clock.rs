@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::link::Pulse;
 use crate::{config::Timing, postgres::random_fraction};
 
 /// A connection's deadlines.
@@ -30,9 +31,8 @@ pub(super) struct Due {
 }
 
 impl Clock {
-    pub(super) fn new(timing: &Timing, now: Instant) -> Self {
-        let (heartbeat, ping) = (Duration::from_millis(timing.heartbeat_ms), Duration::from_millis(timing.ping_ms));
-        let dead = Duration::from_millis(timing.dead_ms);
+    pub(super) fn new(timing: &Timing, pulse: Pulse, now: Instant) -> Self {
+        let (heartbeat, Pulse { ping, dead }) = (Duration::from_millis(timing.heartbeat_ms), pulse);
         Self {
             heartbeat,
             ping,

@@ -296,7 +296,7 @@ impl Connection {
             return;
         }
         self.identity = new.identity;
-        self.socket.limit_frames(frame_bytes_max(&self.services.limits, &self.identity));
+        self.link.limit_frames(frame_bytes_max(&self.services.limits, &self.identity));
         self.set_expiry();
         let identity = self.identity.clone();
         self.send_notice(&Notice::Identified { reference, identity: &identity });

@@ -1,4 +1,4 @@
-//! What the flow gives to the socket, as much as the socket takes.
+//! What the flow gives to the link, as much as the link takes.
 
 use std::{
     sync::Arc,
@@ -45,7 +45,7 @@ enum PageError {
 type Verdict = (Question, Result<Arc<Grant>, GrantError>);
 
 impl Connection {
-    /// Gives the socket what it takes, news first.
+    /// Gives the link what it takes, news first.
     pub(super) fn fill(&mut self) {
         self.take_notes();
         if self.flow.fall_behind() {
@@ -55,7 +55,7 @@ impl Connection {
         let mut out = Vec::new();
         self.more = true;
         for _ in 0..TURN {
-            self.more = self.closing.is_none() && self.socket.has_room() && self.flow.step(&mut out);
+            self.more = self.closing.is_none() && self.link.has_room() && self.flow.step(&mut out);
             if !self.more {
                 break;
             }
@@ -63,7 +63,7 @@ impl Connection {
         }
         self.ask_for_page();
         self.ask_for_snapshot();
-        if !self.socket.has_room() {
+        if !self.link.has_room() {
             self.watch_progress();
         }
     }
@@ -78,7 +78,7 @@ impl Connection {
                 Out::Event(frame) => {
                     self.services.metrics.deliveries.inc();
                     self.services.metrics.delivered_bytes.inc_by(frame.len() as u64);
-                    self.socket.send(frame);
+                    self.link.send(frame);
                 }
                 Out::Gap(address, gap) => {
                     self.services.metrics.gaps.inc(gap.reason.as_str());
@@ -90,7 +90,7 @@ impl Connection {
 
     /// Asks the log for the page that is needed next, and before that for a new verdict where one is needed.
     fn ask_for_page(&mut self) {
-        if !self.socket.has_room() || Instant::now() < self.page_retry_at {
+        if !self.link.has_room() || Instant::now() < self.page_retry_at {
             return;
         }
         let Some(wanted) = self.flow.want_page() else {

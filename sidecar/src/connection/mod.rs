@@ -1,7 +1,7 @@
-//! One connection: one task that owns the socket, the queue and the subscriptions.
+//! One connection: one task that owns the link, the queue and the subscriptions.
 //!
-//! The task never waits for one thing alone: the socket, the queue, a command in progress, a page of a replay and the
-//! clock are waited for together. Commands are answered one after another, in order. What the socket cannot take is
+//! The task never waits for one thing alone: the link, the queue, a command in progress, a page of a replay and the
+//! clock are waited for together. Commands are answered one after another, in order. What the link cannot take is
 //! not made: events wait in the queue, replays in the log, commands in the network.
 
 mod bucket;
@@ -10,6 +10,7 @@ mod commands;
 mod deliver;
 mod feed;
 mod flow;
+mod link;
 mod notes;
 mod refusals;
 mod snapshot;
@@ -29,6 +30,7 @@ use std::{
 use tokio::{sync::Semaphore, time::Sleep};
 use tokio_util::sync::CancellationToken;
 
+pub use link::{Engine, Link};
 pub use socket::{Incoming, Socket, accept_key};
 
 use bucket::{BadFrames, TokenBucket};
@@ -108,7 +110,7 @@ pub struct Connection {
     numbers_as_text: bool,
     seat: Box<dyn Seat>,
     name: String,
-    socket: Socket,
+    link: Link,
     outbox: Arc<Outbox>,
     _attachment: Attachment,
     flow: Flow,
@@ -138,16 +140,16 @@ enum Wake {
 }
 
 impl Connection {
-    /// Takes over a socket after its opening request.
+    /// Takes over a link after its opening request.
     #[must_use]
-    pub fn new(services: Arc<Services>, opening: Opening, socket: Socket, now: Instant) -> Self {
+    pub fn new(services: Arc<Services>, opening: Opening, link: Link, now: Instant) -> Self {
         let limits = &services.limits;
         let outbox = Arc::new(Outbox::new(limits.queue_frames_max, limits.queue_bytes_max));
         let rate = limits.messages_per_second_max as f64;
         Self {
             bucket: TokenBucket::new(rate, limits.messages_burst_max as f64, now),
             bad_frames: BadFrames::new(limits.bad_frames_max),
-            clock: Clock::new(&services.timing, now),
+            clock: Clock::new(&services.timing, link.pulse(&services.timing), now),
             _attachment: services.hub.attach(&outbox),
             codec: opening.dialect.dialect().codec(),
             identity: opening.identity,
@@ -163,7 +165,7 @@ impl Connection {
             page_retry_at: now,
             more: false,
             closing: None,
-            socket,
+            link,
             outbox,
             services,
         }
@@ -215,11 +217,11 @@ impl Connection {
 
     async fn wake(&mut self, sleep: &mut Pin<Box<Sleep>>, stop: &CancellationToken, stopping: bool) -> Wake {
         // A client that does not read its answers gets no more of its commands read.
-        let want_read = self.command.is_none() && self.socket.has_room();
-        let want_snapshot = self.socket.has_room();
-        let want_queue = self.socket.has_room() && self.flow.takes_queue();
+        let want_read = self.command.is_none() && self.link.has_room();
+        let want_snapshot = self.link.has_room();
+        let want_queue = self.link.has_room() && self.flow.takes_queue();
         tokio::select! {
-            incoming = self.socket.next(want_read) => Wake::Socket(incoming),
+            incoming = self.link.next(want_read) => Wake::Socket(incoming),
             outcome = poll_option(&mut self.command) => Wake::Command(Box::new(outcome)),
             (subscriber, page) = poll_option(&mut self.page) => Wake::Page(subscriber, Box::new(page)),
             (subscriber, step) = poll_option(&mut self.snapshot), if want_snapshot => {
@@ -248,7 +250,7 @@ impl Connection {
 
     fn send_notice(&mut self, notice: &Notice<'_>) {
         if let Some(frame) = self.codec.encode(notice) {
-            self.socket.send(frame);
+            self.link.send(frame);
         }
     }
 
@@ -275,9 +277,9 @@ impl Connection {
         let Some(reason) = self.closing else {
             return;
         };
-        self.socket.close(Some(reason));
+        self.link.close(Some(reason));
         // A client that does not listen is not waited for.
-        let _ = tokio::time::timeout(FAREWELL, self.socket.finish()).await;
+        let _ = tokio::time::timeout(FAREWELL, self.link.finish()).await;
     }
 }
 

@@ -18,24 +18,24 @@ impl Connection {
         if due.expired {
             return self.expire();
         }
-        let stalled = self.socket.stalled_for(now);
+        let stalled = self.link.stalled_for(now);
         if due.leave {
             self.closing = Some(CloseReason::Restart);
         } else if stalled.as_millis() >= u128::from(self.services.timing.no_progress_ms) {
             self.services.metrics.limits_reached.inc("no_progress");
             self.closing = Some(CloseReason::TooSlow);
-        } else if due.dead && !self.socket.is_sending() {
+        } else if due.dead && !self.link.is_sending() {
             self.closing = Some(CloseReason::Dead);
         } else if due.dead {
             // It takes what is sent, slowly: its pong stands behind all that.
             self.clock.alive(now);
         }
-        if due.heartbeat && self.socket.has_room() {
+        if due.heartbeat && self.link.has_room() {
             let offset = self.flow.safe_cursor();
             self.send_notice(&Notice::Heartbeat { offset });
         }
         if due.ping {
-            self.socket.ping();
+            self.link.ping();
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) type Step = Result<(Box<Source>, Chunk), SnapshotError>;
 impl Connection {
     /// Begins the next snapshot that a subscription waits for.
     pub(super) fn ask_for_snapshot(&mut self) {
-        if self.snapshot.is_some() || !self.socket.has_room() {
+        if self.snapshot.is_some() || !self.link.has_room() {
             return;
         }
         let Some((subscriber, relation)) = self.flow.subscriptions.iter().find_map(wants_snapshot) else {
@@ -112,7 +112,7 @@ impl Connection {
         };
         let notice = Notice::Snapshot { address: &subscription.address, rows: &chunk.rows, columns, end: chunk.end };
         if let Some(frame) = self.codec.encode(&notice) {
-            self.socket.send(frame);
+            self.link.send(frame);
         }
     }
 

@@ -132,7 +132,7 @@ impl Socket {
         poll_fn(|context| self.poll_next(context, want_read)).await
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>, want_read: bool) -> Poll<Incoming> {
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>, want_read: bool) -> Poll<Incoming> {
         if self.dirty
             && let Poll::Ready(flushed) = self.poll_flushed(context)
         {

@@ -3,6 +3,7 @@
 //! A protocol is a folder with a [`Codec`] for each connection and a [`Dialect`] whose encoding of events is shared by
 //! all connections that speak it. Adding one is a folder and a line in [`DIALECTS`].
 
+mod insforge;
 mod json;
 mod message;
 mod native;
@@ -20,6 +21,7 @@ use crate::{
     model::{Columns, Event, Gap, Identity, Offset, TableGrant},
 };
 
+pub use insforge::engine;
 pub use published::{Body, Form, Published};
 
 /// Every dialect that is spoken here. [`DialectId`] is an index of it.

@@ -10,26 +10,21 @@ use axum::{
     Extension, Json, Router,
     extract::{Request, State},
     http::{
-        HeaderMap, HeaderName, HeaderValue, StatusCode,
-        header::{
-            AUTHORIZATION, CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-            SEC_WEBSOCKET_VERSION, UPGRADE,
-        },
+        HeaderMap, HeaderValue, StatusCode,
+        header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_VERSION, UPGRADE},
         request::Parts,
     },
     response::{IntoResponse, Response},
     routing::get,
 };
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::net::TcpStream;
 use tracing::{debug, info};
 
-use super::{Admission, origin};
+use super::{Admission, origin, upgrade};
 use crate::{
     auth::AuthError,
-    connection::{Connection, Opening, Services, Socket, accept_key, frame_bytes_max},
+    connection::{Connection, Link, Opening, Services, frame_bytes_max},
     model::Identity,
     protocol::DialectId,
     tasks::Tasks,
@@ -90,26 +85,19 @@ fn serve(state: &OpeningState, opening: Opening, upgrade: OnUpgrade) {
     let services = Arc::clone(&state.services);
     let stop = state.connections.stopping();
     state.connections.spawn(async move {
-        // Whoever goes before the answer is written needs no connection.
-        let Ok(upgraded) = upgrade.await else {
-            return;
-        };
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-            return;
-        };
         let frame_bytes_max = frame_bytes_max(&services.limits, &opening.identity);
-        let (stream, read, now) = (parts.io.into_inner(), parts.read_buf.to_vec(), Instant::now());
-        // Eight kilobytes that would otherwise be kept for as long as the connection lives.
-        drop(parts.read_buf);
-        let socket = Socket::new(stream, read, frame_bytes_max, now);
-        Connection::new(services, opening, socket, now).run(stop).await;
+        // Whoever goes before the answer is written needs no connection.
+        let Some(socket) = upgrade::socket(upgrade, frame_bytes_max).await else {
+            return;
+        };
+        Connection::new(services, opening, Link::WebSocket(socket), Instant::now()).run(stop).await;
     });
 }
 
 async fn opening(state: &OpeningState, peer: Peer, request: &Parts) -> Result<(Opening, Response), Refused> {
     let headers = &request.headers;
-    let key = websocket_key(headers)?;
-    if !origin::is_allowed(header(headers, &ORIGIN), header(headers, &HOST), &state.origins) {
+    let key = upgrade::key(headers).ok_or_else(Refused::no_upgrade)?;
+    if !origin::is_allowed(upgrade::header(headers, &ORIGIN), upgrade::header(headers, &HOST), &state.origins) {
         return Err(Refused::origin());
     }
     if state.connections.stopping().is_cancelled() {
@@ -119,7 +107,7 @@ async fn opening(state: &OpeningState, peer: Peer, request: &Parts) -> Result<(O
     let identity = identify(state, headers, &query).await?;
     let place = state.admission.admit(peer.0.ip(), identity.user.as_ref());
     let place = place.map_err(|full| Refused::full(full.to_string(), full.label()))?;
-    let protocol = offers(headers, NATIVE).then_some(NATIVE);
+    let protocol = upgrade::offers(headers, NATIVE).then_some(NATIVE);
     let native = protocol.is_some() || query.native;
     let opening = Opening {
         identity,
@@ -127,7 +115,7 @@ async fn opening(state: &OpeningState, peer: Peer, request: &Parts) -> Result<(O
         numbers_as_text: native && query.numbers_as_text,
         seat: Box::new(place),
     };
-    Ok((opening, switching(&key, protocol)))
+    Ok((opening, upgrade::switching(&key, protocol)))
 }
 
 async fn identify(state: &OpeningState, headers: &HeaderMap, query: &Query) -> Result<Identity, Refused> {
@@ -143,48 +131,6 @@ async fn identify(state: &OpeningState, headers: &HeaderMap, query: &Query) -> R
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// The key of a well-formed opening request (RFC 6455, section 4.2.1).
-fn websocket_key(headers: &HeaderMap) -> Result<HeaderValue, Refused> {
-    let upgrades = has_word(headers, &CONNECTION, "upgrade") && has_word(headers, &UPGRADE, "websocket");
-    if !upgrades || header(headers, &SEC_WEBSOCKET_VERSION) != Some(b"13") {
-        return Err(Refused::no_upgrade());
-    }
-    // Sixteen bytes in base64.
-    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24);
-    key.cloned().ok_or_else(Refused::no_upgrade)
-}
-
-fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    headers.get(name).map(HeaderValue::as_bytes)
-}
-
-fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
-    words(headers, name).any(|it| it.eq_ignore_ascii_case(word))
-}
-
-fn offers(headers: &HeaderMap, protocol: &str) -> bool {
-    words(headers, &SEC_WEBSOCKET_PROTOCOL).any(|it| it == protocol)
-}
-
-fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim)
-}
-
-fn switching(key: &HeaderValue, protocol: Option<&'static str>) -> Response {
-    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(accept) = HeaderValue::from_str(&accept_key(key.as_bytes())) {
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    if let Some(protocol) = protocol {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-    }
-    response
 }
 
 /// What the address of the opening request may say.
