@@ -17,9 +17,14 @@ pub(crate) fn pgbench(_: &Runtime) {
     cargo.env("PGBENCH_SECONDS", env::var("PGBENCH_SECONDS").as_deref().unwrap_or(SECONDS));
     cargo.env("REALTIME_TEST_PROFILE", "release");
     let output = process::capture(&mut cargo).unwrap_or_else(|error| panic!("{error}"));
-    for (name, value) in output.lines().filter_map(|line| line.split_once(' ')) {
+    for (name, value) in output.lines().filter_map(named) {
         if value.parse::<f64>().is_ok() {
             println!("pgbench_{name} {value}");
         }
     }
+}
+
+/// A line that is a name and a value. The test runner's sign of progress may stand before the first.
+fn named(line: &str) -> Option<(&str, &str)> {
+    line.trim_start_matches('.').split_once(' ')
 }
