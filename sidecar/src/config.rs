@@ -8,6 +8,7 @@ mod database;
 mod dsn;
 mod environment;
 mod fault;
+mod keys;
 mod layer;
 mod seeds;
 mod sources;
@@ -22,6 +23,7 @@ pub use auth::{AuthSettings, JwksSource};
 pub use database::DatabaseSettings;
 pub use dsn::{Dsn, DsnError, TlsMode, TlsSettings, process_name};
 pub use fault::{Fault, Faults};
+pub use keys::KeySetting;
 pub use layer::Origin;
 pub use sources::Sources;
 

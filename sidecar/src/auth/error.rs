@@ -15,6 +15,12 @@ pub enum AuthError {
     /// It was good once.
     #[error("the token has expired; get a new one")]
     Expired,
+    /// No key of a server is called so.
+    #[error("the API key is not known; compare it with the setting auth.keys")]
+    UnknownApiKey,
+    /// No key that browsers may have is called so.
+    #[error("the anon key is not known; compare it with the setting auth.keys")]
+    UnknownAnonymousKey,
     /// The role is not one that callers may have.
     #[error("the token names a role that is not accepted here")]
     UnknownRole,
@@ -64,6 +70,8 @@ impl AuthError {
             Self::Missing => "missing",
             Self::Invalid(_) => "invalid",
             Self::Expired => "expired",
+            Self::UnknownApiKey => "api_key",
+            Self::UnknownAnonymousKey => "anon_key",
             Self::UnknownRole => "unknown_role",
         }
     }

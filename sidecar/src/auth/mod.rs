@@ -1,5 +1,6 @@
 //! Who is asking, and what they may do.
 
+mod api_keys;
 mod authorizer;
 mod error;
 mod jwks;

@@ -9,12 +9,16 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::ExposeSecret;
 
 use super::{
+    api_keys::{self, ApiKeys},
     error::{AuthError, Reason, SetupError},
     jwks::Jwks,
     keys::{self, Key},
     members::Members,
 };
-use crate::{config::AuthSettings, model::Identity};
+use crate::{
+    config::AuthSettings,
+    model::{Credential, Identity},
+};
 
 /// Longer tokens are refused unread.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
@@ -25,11 +29,12 @@ const EXPIRY_S_MAX: f64 = 253_402_300_799.0;
 /// How long a caller with a new key waits for it to be fetched.
 const KEY_WAIT: Duration = Duration::from_secs(2);
 
-/// Turns tokens into identities.
+/// Turns tokens and keys into identities.
 pub struct Authenticator {
     rules: AuthSettings,
     secret: Option<Key>,
     jwks: Arc<Jwks>,
+    keys: ApiKeys,
 }
 
 impl Authenticator {
@@ -40,7 +45,8 @@ impl Authenticator {
     /// A key file that cannot be used.
     pub fn new(settings: &AuthSettings) -> Result<Self, SetupError> {
         let secret = settings.jwt_secret.as_ref().map(|secret| Key::hs256(secret.expose_secret().as_bytes()));
-        Ok(Self { rules: settings.clone(), secret, jwks: Arc::new(Jwks::new(settings)?) })
+        let keys = ApiKeys::new(&settings.keys);
+        Ok(Self { rules: settings.clone(), secret, jwks: Arc::new(Jwks::new(settings)?), keys })
     }
 
     /// The cache of public keys, whose [`Jwks::run`] must run for as long as identities are asked for.
@@ -63,22 +69,36 @@ impl Authenticator {
         }
     }
 
-    /// Verifies a token with the keys at hand. No token, or an empty one, is an anonymous caller.
+    /// Verifies a token with the keys at hand. No token, or an empty one, is an anonymous caller; one that begins as a key
+    /// does is that key or nothing.
     ///
     /// # Errors
     ///
     /// Why the caller has no identity; the text is safe for the client.
     pub fn identify(&self, token: Option<&str>, now: SystemTime) -> Result<Identity, AuthError> {
-        match token.filter(|token| !token.is_empty()) {
-            Some(token) => self.verified(token).and_then(|claims| self.identity(&claims, now)),
-            None => self.anonymous(),
+        let Some(token) = token.filter(|token| !token.is_empty()) else {
+            return self.anonymous();
+        };
+        match api_keys::kind(token) {
+            Some(credential) => self.keys.identify(token, credential),
+            None => self.verified(token).and_then(|claims| self.identity(&claims, now)),
         }
+    }
+
+    /// Looks up the key of a server, as headers and handshakes that are for such keys alone have it.
+    ///
+    /// # Errors
+    ///
+    /// There is no such key; the text is safe for the client.
+    pub fn identify_api_key(&self, key: &str) -> Result<Identity, AuthError> {
+        self.keys.identify(key, Credential::ApiKey)
     }
 
     fn anonymous(&self) -> Result<Identity, AuthError> {
         let role = self.rules.anonymous_role.as_deref().ok_or(AuthError::Missing)?;
         let claims = serde_json::json!({ "role": role }).to_string();
-        Ok(Identity { role: role.into(), claims: claims.into(), user: None, expires_at: None })
+        let credential = Credential::Nothing;
+        Ok(Identity { role: role.into(), claims: claims.into(), user: None, expires_at: None, credential })
     }
 
     /// The claims of a token whose signature is right.
@@ -124,6 +144,7 @@ impl Authenticator {
             role: role.into(),
             user: user(claims),
             expires_at: Some(expires_at),
+            credential: Credential::Token,
         })
     }
 

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::values::Values;
+use super::{
+    keys::{KeySetting, keys},
+    values::Values,
+};
 
 /// The shortest secret that HS256 is safe with (RFC 7518, section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
@@ -14,6 +17,8 @@ const SECRET_BYTES_MIN: usize = 32;
 pub struct AuthSettings {
     /// Secret of HS256 tokens.
     pub jwt_secret: Option<SecretString>,
+    /// Keys that stand for a role.
+    pub keys: Vec<KeySetting>,
     /// Where public keys come from, a file first.
     pub jwks: Vec<JwksSource>,
     /// What `iss` must be; empty: not looked at.
@@ -56,9 +61,11 @@ impl AuthSettings {
         let jwt_secret = secret(values);
         let jwks = sources(values);
         let anonymous_role = role(values, "auth.anonymous_role");
-        some_way_in(values, jwt_secret.is_some() || !jwks.is_empty(), anonymous_role.is_some());
+        let keys = keys(values);
+        some_way_in(values, jwt_secret.is_some() || !jwks.is_empty(), anonymous_role.is_some() || !keys.is_empty());
         Some(Self {
             jwt_secret,
+            keys,
             jwks,
             issuer: values.text("auth.issuer"),
             audience: values.list("auth.audience"),
@@ -75,12 +82,13 @@ impl AuthSettings {
         })
     }
 
-    /// Every role that the sidecar may be asked to assume: allowed, default and anonymous, each once.
+    /// Every role that the sidecar may be asked to assume: allowed, default, anonymous and of keys, each once.
     #[must_use]
     pub fn roles_in_use(&self) -> Vec<&str> {
         let mut roles: Vec<&str> = self.roles.iter().map(String::as_str).collect();
         roles.extend(self.default_role.as_deref());
         roles.extend(self.anonymous_role.as_deref());
+        roles.extend(self.keys.iter().map(|key| key.role.as_str()));
         roles.sort_unstable();
         roles.dedup();
         roles
@@ -124,7 +132,7 @@ fn some_way_in(values: &mut Values, has_key: bool, has_anonymous: bool) {
         return;
     }
     if has_anonymous {
-        values.warn("no key for tokens is set: only connections without token are accepted");
+        values.warn("no key for tokens is set: only connections without token or with a key of auth.keys are accepted");
     } else {
         let remedy = "set auth.jwt_secret, auth.jwks_file or auth.jwks_url, or auth.anonymous_role";
         values.fault("auth.jwt_secret", "there is no key for tokens and no role without token", remedy);
@@ -155,7 +163,7 @@ fn role(values: &mut Values, key: &str) -> Option<String> {
 }
 
 /// A name that Postgres would cut or read as a keyword of SET ROLE cannot be meant.
-fn judge_role(values: &mut Values, key: &str, name: &str) {
+pub(super) fn judge_role(values: &mut Values, key: &str, name: &str) {
     if name.is_empty() || name.len() > 63 || name == "none" || name.contains('\0') {
         values.fault(key, "it holds a name that no role can have", "give names of 1 to 63 bytes, not none");
     }

@@ -250,3 +250,26 @@ fn every_default_is_explained_and_named_once() {
         }
     }
 }
+
+#[test]
+fn keys_come_from_the_list_and_the_file_and_are_never_told() {
+    let secret = "ik_0123456789abcdef0123456789";
+    let file = TempFile::new("# of browsers\n\nanon = anon_0123456789abcdef0123\n");
+    let listed = format!("project_admin={secret}");
+    let path = file.0.display().to_string();
+    let environment =
+        [("REALTIME_DATABASE_URL", URL), ("REALTIME_AUTH_KEYS", &*listed), ("REALTIME_AUTH_KEYS_FILE", &*path)];
+    let config = load(None, &environment, &[]).unwrap();
+    let keys: Vec<(&str, &str)> =
+        config.auth.keys.iter().map(|it| (it.role.as_str(), it.key.expose_secret())).collect();
+    assert_eq!(keys, [("project_admin", secret), ("anon", "anon_0123456789abcdef0123")]);
+    assert!(config.auth.roles_in_use().contains(&"project_admin"), "the sidecar must be able to assume it");
+    assert!(!config.auth.roles.contains(&"project_admin".to_owned()), "no token may name it because of that");
+    for wrong in
+        ["ik_hidden", "anon=hidden0123456789abcdef0123", "anon=anon_hidden", "none=ik_hidden0123456789abcdef01"]
+    {
+        let faults = faults(&[("REALTIME_DATABASE_URL", URL), ("REALTIME_AUTH_KEYS", wrong)]);
+        assert_eq!(faults.len(), 1, "{wrong}: {faults:#?}");
+        assert!(faults[0].starts_with("auth.keys (environment") && !faults[0].contains("hidden"), "{faults:#?}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use toml::Value;
 
 use super::{
@@ -123,6 +123,13 @@ impl Values {
     /// A path; `None` when not set.
     pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
         Some(self.text(key)).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
+    /// The lines of a file, without empty ones and comments; none when no file is named.
+    pub(super) fn lines(&mut self, file_key: &str) -> Vec<String> {
+        let text = self.path(file_key).and_then(|path| self.secret_of_file(file_key, &path));
+        let lines = text.iter().flat_map(|text| text.expose_secret().lines()).map(str::trim);
+        lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
     }
 
     /// A secret from its setting or from the file that `<key>_file` names; the stronger layer wins.

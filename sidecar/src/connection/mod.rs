@@ -283,11 +283,14 @@ impl Connection {
     }
 }
 
-/// Bytes of a frame from somebody: few while no token was shown, because anybody can be nobody many times.
+/// Bytes of a frame from somebody: few of those who could be anybody, because anybody can be nobody many times.
 #[must_use]
 pub fn frame_bytes_max(limits: &Limits, identity: &Identity) -> usize {
-    let anonymous = identity.expires_at.is_none();
-    if anonymous { limits.anonymous_frame_bytes_max.min(limits.frame_bytes_max) } else { limits.frame_bytes_max }
+    if identity.is_anonymous() {
+        limits.anonymous_frame_bytes_max.min(limits.frame_bytes_max)
+    } else {
+        limits.frame_bytes_max
+    }
 }
 
 fn client_limits(limits: &Limits, identity: &Identity) -> ClientLimits {

@@ -11,10 +11,25 @@ pub struct Identity {
     pub role: Arc<str>,
     /// All verified claims as JSON text, as `request.jwt.claims` gets them.
     pub claims: Arc<str>,
-    /// The `sub` claim: who this is for limits and statistics. `None` for anonymous callers.
+    /// The `sub` claim: who this is for limits and statistics. `None` for those who showed no token.
     pub user: Option<Arc<str>>,
-    /// When the token ends, without leeway. `None` for anonymous callers.
+    /// When the token ends, without leeway. `None` for those who showed none.
     pub expires_at: Option<SystemTime>,
+    /// What was shown.
+    pub credential: Credential,
+}
+
+/// What somebody showed to be who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// Nothing.
+    Nothing,
+    /// A key that every browser may have: it tells nobody from anybody.
+    AnonymousKey,
+    /// The key of a server.
+    ApiKey,
+    /// A token.
+    Token,
 }
 
 /// An identity as policies see it: those who are alike to them are one party, and are judged once.
@@ -31,6 +46,12 @@ impl Identity {
     #[must_use]
     pub fn party(&self) -> Party {
         Party { role: Arc::clone(&self.role), claims: Arc::clone(&self.claims) }
+    }
+
+    /// Whether this could be anybody, any number of times.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self.credential, Credential::Nothing | Credential::AnonymousKey)
     }
 }
 

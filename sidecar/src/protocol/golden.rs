@@ -16,8 +16,8 @@ use super::{Address, ClientLimits, Command, DecodeError, DialectId, Form, Hello,
 use crate::{
     error::{Code, CommandError},
     model::{
-        ChannelName, Columns, Event, EventKind, Gap, GapReason, Identity, Message, Offset, Op, Relation, RowChange,
-        SenderType, TableGrant, Timestamp, View,
+        ChannelName, Columns, Credential, Event, EventKind, Gap, GapReason, Identity, Message, Offset, Op, Relation,
+        RowChange, SenderType, TableGrant, Timestamp, View,
     },
 };
 
@@ -121,6 +121,20 @@ fn offset(number: i64) -> Offset {
     Offset::new(number).expect("small")
 }
 
+fn somebody() -> Identity {
+    Identity {
+        role: "authenticated".into(),
+        claims: "{}".into(),
+        user: Some("ann".into()),
+        expires_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+        credential: Credential::Token,
+    }
+}
+
+fn nobody() -> Identity {
+    Identity { role: "anon".into(), claims: "{}".into(), user: None, expires_at: None, credential: Credential::Nothing }
+}
+
 fn told(name: &str, dialect: DialectId) -> String {
     let address = Address { id: "mine".into(), channel: "table:orders".into() };
     let reference = Reference(r#""a\"b""#.into());
@@ -138,13 +152,7 @@ fn told(name: &str, dialect: DialectId) -> String {
         rights: 0,
     };
     let some = columns.intersect(|name| name == "name");
-    let identity = Identity {
-        role: "authenticated".into(),
-        claims: "{}".into(),
-        user: Some("ann".into()),
-        expires_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
-    };
-    let nobody = Identity { role: "anon".into(), claims: "{}".into(), user: None, expires_at: None };
+    let (identity, nobody) = (somebody(), nobody());
     let limits = ClientLimits { frame_bytes: 1024, subscriptions: 100, messages_per_second: 10, messages_burst: 20 };
     let subscribed =
         |recovered, table| Notice::Subscribed { reference, address: &address, offset: offset(17), recovered, table };
