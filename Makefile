@@ -14,7 +14,7 @@ run: ## start everything on this machine and print an address; DATABASE_URL=... 
 	@$(XTASK) run
 
 test: ## build, lint and run all tests on private servers
-	@xtask/setup.sh build versions
+	@xtask/setup.sh build versions clients
 	@$(XTASK) test --pg $(PG)
 
 regress: setup ## the extension's SQL tests alone; PG=18 runs them on another version

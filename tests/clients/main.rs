@@ -1,0 +1,70 @@
+//! Clients of others, unmodified, against a real sidecar: `cargo test -p realtime-tests --test clients`.
+//!
+//! What they check stands in the scripts of `node/` and `python/`, which print one line for each check. Node (18 or
+//! newer) and Python are the machine's; packages are installed below `target/clients` from their lock files.
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod installed;
+mod script;
+
+use realtime_tests::Stack;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+
+use crate::script::Script;
+
+/// A key that anybody may have, and one of a server.
+const ANON_KEY: &str = "anon_0123456789abcdef0123456789abcdef";
+const API_KEY: &str = "ik_0123456789abcdef0123456789abcdef";
+
+/// Each stack has a Postgres of its own, which scripts stop, and some tokens are good for seconds only: one at a time.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+async fn stack() -> Stack {
+    let keys = format!("anon={ANON_KEY},service_role={API_KEY}");
+    let builder = Stack::builder().own_server().sql(include_str!("setup.sql"));
+    builder.set("REALTIME_AUTH_KEYS", &keys).set("REALTIME_AUTH_LEEWAY_S", "0").start().await
+}
+
+/// Runs scripts of Node one after the other, each with the SDK in each of these versions.
+async fn node(versions: &[&str], names: &[&str]) {
+    let _turn = TURN.lock().await;
+    let folder = spawn_blocking(installed::node).await.unwrap();
+    let mut stack = stack().await;
+    for version in versions {
+        for name in names {
+            Script::new("node", &folder, name).set("SDK", version).run(&mut stack).await;
+        }
+    }
+}
+
+const OF_SDK: [&str; 5] = ["connect.mjs", "channels.mjs", "presence.mjs", "reconnect.mjs", "tokens.mjs"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn insforge_sdk_1_5_2() {
+    node(&["1.5.2"], &OF_SDK).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn insforge_sdk_1_4_4() {
+    node(&["1.4.4"], &OF_SDK).await;
+}
+
+/// The last one that subscribes again without asking for an answer, and reconnects on every token.
+#[tokio::test(flavor = "multi_thread")]
+async fn insforge_sdk_1_4_3() {
+    node(&["1.4.3"], &OF_SDK).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn socket_io_client() {
+    node(&["1.5.2"], &["socketio.mjs"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_socketio() {
+    let _turn = TURN.lock().await;
+    let python = spawn_blocking(installed::python).await.unwrap();
+    let folder = xtask::workspace::root().join("tests/clients/python");
+    Script::new(&python.display().to_string(), &folder, "client.py").run(&mut stack().await).await;
+}
