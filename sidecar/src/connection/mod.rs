@@ -30,7 +30,7 @@ use std::{
 use tokio::{sync::Semaphore, time::Sleep};
 use tokio_util::sync::CancellationToken;
 
-pub use link::{Engine, Link};
+pub use link::{Bringing, Engine, Fetching, Link, Mailbox, Probing, Refused};
 pub use socket::{Incoming, Socket, accept_key};
 
 use bucket::{BadFrames, TokenBucket};

@@ -201,7 +201,7 @@ impl Socket {
 
     /// Sends what waits, then lets the client read it: closing a socket that has unread input would reset it and throw
     /// away what the client has not read yet.
-    pub async fn finish(mut self) {
+    pub async fn finish(&mut self) {
         // After a close frame the flush ends with "closed", which is what is wanted here.
         let _ = poll_fn(|context| self.poll_flushed(context)).await;
         let stream = &mut self.websocket.get_mut().stream;

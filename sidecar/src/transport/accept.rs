@@ -8,12 +8,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
 };
 use tower_service::Service;
 use tracing::{debug, warn};
 
-use super::opening::Peer;
+use super::{opening::Peer, turn::Turn};
 use crate::{config::Config, tasks::Tasks};
 
 /// Requests that are being read or answered at the same time; WebSockets are counted elsewhere.
@@ -89,7 +89,8 @@ impl Listener {
             };
             match (accepted, permit) {
                 (Ok((stream, peer)), Ok(permit)) => {
-                    tasks.spawn(serve(stream, peer, router.clone(), self.limits, tasks.clone(), permit));
+                    let turn = Turn::new(&room, permit);
+                    tasks.spawn(serve(stream, peer, router.clone(), self.limits, tasks.clone(), turn));
                 }
                 (Err(error), _) => {
                     warn!(%error, "no connection can be accepted now");
@@ -108,20 +109,15 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES)
 }
 
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    limits: ListenerLimits,
-    tasks: Tasks,
-    _permit: OwnedSemaphorePermit,
-) {
+async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, limits: ListenerLimits, tasks: Tasks, turn: Turn) {
     if let Err(error) = prepare(&stream) {
         debug!(%error, "the socket is gone already");
         return;
     }
+    let leaving = turn.leaving();
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(turn.clone());
         let mut router = router.clone();
         async move { Ok::<_, Infallible>(router.call(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
     });
@@ -134,7 +130,10 @@ async fn serve(
     let ended = tokio::select! {
         result = connection.as_mut() => Some(result),
         () = stop.cancelled() => None,
-        () = tokio::time::sleep(AGE_MAX) => None,
+        () = tokio::time::sleep(AGE_MAX) => {
+            leaving.cancel();
+            None
+        }
     };
     let result = match ended {
         Some(result) => result,

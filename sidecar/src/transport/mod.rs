@@ -5,6 +5,7 @@ mod admission;
 mod engine;
 mod opening;
 mod origin;
+mod turn;
 mod upgrade;
 
 pub use accept::{Listener, ListenerLimits};

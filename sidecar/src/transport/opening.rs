@@ -90,7 +90,7 @@ fn serve(state: &OpeningState, opening: Opening, upgrade: OnUpgrade) {
         let Some(socket) = upgrade::socket(upgrade, frame_bytes_max).await else {
             return;
         };
-        Connection::new(services, opening, Link::WebSocket(socket), Instant::now()).run(stop).await;
+        Connection::new(services, opening, Link::WebSocket(Box::new(socket)), Instant::now()).run(stop).await;
     });
 }
 

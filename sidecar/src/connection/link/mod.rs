@@ -1,10 +1,17 @@
 //! What a connection runs over. All links look alike to it; only the name differs of who is on the other side.
 
+mod desk;
 mod engine;
+mod mailbox;
+
+#[cfg(test)]
+mod desk_model;
 
 use std::time::{Duration, Instant};
 
+pub use desk::Refused;
 pub use engine::Engine;
+pub use mailbox::{Bringing, Fetching, Mailbox, Probing};
 
 use super::{Incoming, Socket};
 use crate::{config::Timing, error::CloseReason};
@@ -12,7 +19,7 @@ use crate::{config::Timing, error::CloseReason};
 /// A way to one client.
 pub enum Link {
     /// A WebSocket whose frames are the protocol's.
-    WebSocket(Socket),
+    WebSocket(Box<Socket>),
     /// Engine.IO packets.
     Engine(Engine),
 }
@@ -90,8 +97,8 @@ impl Link {
     }
 
     /// Sends what waits, then lets the client read it.
-    pub(super) async fn finish(self) {
-        match self {
+    pub(super) async fn finish(mut self) {
+        match &mut self {
             Self::WebSocket(socket) => socket.finish().await,
             Self::Engine(engine) => engine.finish().await,
         }

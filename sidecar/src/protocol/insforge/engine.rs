@@ -63,14 +63,9 @@ impl Packet {
 /// The first packet of a session: its name, what it may move to, the server's rhythm, the largest payload in bytes.
 #[must_use]
 pub fn open(session: &str, upgrades: &[&str], ping_ms: u64, pong_ms: u64, payload_bytes_max: usize) -> String {
-    let members = serde_json::json!({
-        "sid": session,
-        "upgrades": upgrades,
-        "pingInterval": ping_ms,
-        "pingTimeout": pong_ms,
-        "maxPayload": payload_bytes_max,
-    });
-    format!("0{members}")
+    let (session, upgrades) = (serde_json::json!(session), serde_json::json!(upgrades));
+    let rhythm = format!(r#""pingInterval":{ping_ms},"pingTimeout":{pong_ms}"#);
+    format!(r#"0{{"sid":{session},"upgrades":{upgrades},{rhythm},"maxPayload":{payload_bytes_max}}}"#)
 }
 
 /// The packets of a payload. An empty payload is one empty packet, which is none.

@@ -1,14 +1,20 @@
-//! Sessions of Engine.IO, the layer under Socket.IO: opening requests and their refusals.
+//! Sessions of Engine.IO, the layer under Socket.IO: opened over a WebSocket, or over HTTP requests from which they may
+//! move to one.
 
+mod probe;
+mod query;
 mod refusal;
+mod requests;
+mod sessions;
 
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::{
     Extension, Router,
+    body::Body,
     extract::{Request, State},
     http::{
         HeaderMap, HeaderValue, Method,
@@ -19,113 +25,189 @@ use axum::{
     routing::any,
 };
 use hyper::upgrade::OnUpgrade;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
-use uuid::Uuid;
 
-use self::refusal::Refusal;
-use super::{OpeningState, opening::Peer, origin, upgrade};
+use self::{
+    query::{Query, Transport},
+    refusal::Refusal,
+    sessions::Sessions,
+};
+use super::{OpeningState, admission::Place, opening::Peer, origin, turn::Turn, upgrade};
 use crate::{
-    config::{Limits, Timing},
-    connection::{Connection, Engine, Link, Opening, frame_bytes_max},
+    connection::{Connection, Engine, Link, Mailbox, Opening, Services},
     protocol::{DialectId, engine},
 };
 
+/// What requests to sessions need.
+#[derive(Clone)]
+struct EngineState {
+    opening: OpeningState,
+    sessions: Arc<Sessions>,
+}
+
+/// One request, taken apart.
+struct Asked {
+    head: Parts,
+    body: Body,
+    key: Option<HeaderValue>,
+    on_upgrade: OnUpgrade,
+    peer: Peer,
+    turn: Turn,
+}
+
 /// The routes of Engine.IO, with and without the slash that clients put at the end.
-pub fn engine_router(state: OpeningState) -> Router {
+pub fn engine_router(opening: OpeningState) -> Router {
+    let state = EngineState { opening, sessions: Arc::default() };
     Router::new().route("/socket.io", any(answer)).route("/socket.io/", any(answer)).with_state(state)
 }
 
-async fn answer(State(state): State<OpeningState>, Extension(peer): Extension<Peer>, mut request: Request) -> Response {
+async fn answer(
+    State(state): State<EngineState>,
+    Extension(peer): Extension<Peer>,
+    Extension(turn): Extension<Turn>,
+    mut request: Request,
+) -> Response {
     let on_upgrade = hyper::upgrade::on(&mut request);
-    let (request, _) = request.into_parts();
-    match open(&state, peer, &request, on_upgrade).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            state.services.metrics.handshakes_refused.inc(refusal.label());
-            info!(peer = %peer.0, reason = refusal.label(), "opening request refused");
-            refusal.into_response()
+    let (head, body) = request.into_parts();
+    let key = upgrade::key(&head.headers);
+    let answer = state.answer(Asked { head, body, key, on_upgrade, peer, turn }).await;
+    answer.unwrap_or_else(|refusal| {
+        state.opening.services.metrics.handshakes_refused.inc(refusal.label());
+        info!(peer = %peer.0, reason = refusal.label(), "request to a session refused");
+        refusal.into_response()
+    })
+}
+
+impl EngineState {
+    /// The order of the looks decides which fault is told: it is the reference server's.
+    async fn answer(&self, asked: Asked) -> Result<Response, Refusal> {
+        let text = asked.head.uri.query().unwrap_or_default().to_owned();
+        let query = Query::parse(&text);
+        let transport = query.transport()?;
+        self.check_origin(&asked.head.headers)?;
+        match query.session() {
+            Some(session) => self.go_on(session, transport, &query, asked).await,
+            None => self.begin(transport, &query, asked).await,
         }
     }
-}
 
-async fn open(state: &OpeningState, peer: Peer, request: &Parts, on_upgrade: OnUpgrade) -> Result<Response, Refusal> {
-    let query = Query::parse(request.uri.query().unwrap_or_default());
-    let key = check(&query, request)?;
-    check_origin(&request.headers, state)?;
-    if state.connections.stopping().is_cancelled() {
-        return Err(Refusal::Stopping);
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let (origin, host) = (upgrade::header(headers, &ORIGIN), upgrade::header(headers, &HOST));
+        if origin::is_allowed(origin, host, &self.opening.origins) { Ok(()) } else { Err(Refusal::Origin) }
     }
-    let seat = state.admission.admit(peer.0.ip(), None).map_err(Refusal::Full)?;
-    let identified = state.services.authenticator.authenticate(None, SystemTime::now()).await;
-    let identity = identified.map_err(|_| Refusal::Request)?;
-    let opening = Opening { identity, dialect: DialectId::NATIVE, numbers_as_text: false, seat: Box::new(seat) };
-    debug!(peer = %peer.0, "session opened");
-    serve(state, opening, on_upgrade);
-    Ok(upgrade::switching(&key, None))
-}
 
-/// The key of a well-formed opening request. The order of the looks decides which fault is told.
-fn check(query: &Query<'_>, request: &Parts) -> Result<HeaderValue, Refusal> {
-    if query.transport != Some("websocket") {
-        return Err(Refusal::Transport);
+    /// A request of a session that there is.
+    async fn go_on(
+        &self,
+        session: &str,
+        transport: Transport,
+        query: &Query<'_>,
+        asked: Asked,
+    ) -> Result<Response, Refusal> {
+        let mailbox = self.sessions.find(session)?;
+        if !query.is_of_our_revision() {
+            return Err(Refusal::Request);
+        }
+        match (transport, asked.key) {
+            (Transport::WebSocket, Some(key)) => self.probe(&mailbox, &key, asked.on_upgrade),
+            (Transport::WebSocket, None) | (Transport::Polling, Some(_)) => Err(Refusal::Request),
+            (Transport::Polling, None) => match asked.head.method {
+                Method::GET => requests::fetch(&mailbox, &asked.turn).await,
+                Method::POST => {
+                    let patience = Duration::from_millis(self.opening.services.timing.engine_post_ms);
+                    requests::bring(&mailbox, &asked.head.headers, asked.body, patience).await
+                }
+                _ => Err(Refusal::Request),
+            },
+        }
     }
-    if query.session.is_some_and(|session| !session.is_empty()) {
-        return Err(Refusal::Session);
-    }
-    if request.method != Method::GET {
-        return Err(Refusal::Method);
-    }
-    let key = upgrade::key(&request.headers).ok_or(Refusal::Request)?;
-    if query.revision == Some(engine::REVISION) { Ok(key) } else { Err(Refusal::Revision) }
-}
 
-fn check_origin(headers: &HeaderMap, state: &OpeningState) -> Result<(), Refusal> {
-    let (origin, host) = (upgrade::header(headers, &ORIGIN), upgrade::header(headers, &HOST));
-    if origin::is_allowed(origin, host, &state.origins) { Ok(()) } else { Err(Refusal::Origin) }
-}
-
-fn serve(state: &OpeningState, opening: Opening, on_upgrade: OnUpgrade) {
-    let services = Arc::clone(&state.services);
-    let stop = state.connections.stopping();
-    state.connections.spawn(async move {
-        let Some(socket) = upgrade::socket(on_upgrade, frame_bytes_max(&services.limits, &opening.identity)).await
-        else {
-            return;
-        };
-        let open = open_packet(&session_name(), &[], &services.limits, &services.timing);
-        let link = Link::Engine(Engine::new(socket, open));
-        Connection::new(services, opening, link, Instant::now()).run(stop).await;
-    });
-}
-
-fn open_packet(session: &str, upgrades: &[&str], limits: &Limits, timing: &Timing) -> String {
-    engine::open(session, upgrades, timing.engine_ping_ms, timing.engine_pong_ms, limits.frame_bytes_max)
-}
-
-/// Whoever knows a session's name can speak for it: it has more than 128 random bits.
-fn session_name() -> String {
-    format!("{}{}", Uuid::new_v4().simple(), &Uuid::new_v4().simple().to_string()[..8])
-}
-
-/// What the address of a request says.
-struct Query<'a> {
-    revision: Option<&'a str>,
-    transport: Option<&'a str>,
-    session: Option<&'a str>,
-}
-
-impl<'a> Query<'a> {
-    /// Unknown parameters are ignored: clients add the time, and what an application asks them to add.
-    fn parse(text: &'a str) -> Self {
-        let mut query = Self { revision: None, transport: None, session: None };
-        for (name, value) in text.split('&').filter_map(|pair| pair.split_once('=')) {
-            match name {
-                "EIO" => query.revision = Some(value),
-                "transport" => query.transport = Some(value),
-                "sid" => query.session = Some(value),
-                _ => (),
+    fn probe(&self, mailbox: &Arc<Mailbox>, key: &HeaderValue, on_upgrade: OnUpgrade) -> Result<Response, Refusal> {
+        let probing = mailbox.probe().ok_or(Refusal::Request)?;
+        let patience = Duration::from_millis(self.opening.services.timing.engine_upgrade_ms);
+        let frame_bytes_max = mailbox.payload_bytes_max();
+        self.opening.connections.spawn(async move {
+            if let Some(socket) = upgrade::socket(on_upgrade, frame_bytes_max).await {
+                probe::run(probing, socket, patience).await;
             }
-        }
-        query
+        });
+        Ok(upgrade::switching(key, None))
     }
+
+    /// The first request of a session.
+    async fn begin(&self, transport: Transport, query: &Query<'_>, asked: Asked) -> Result<Response, Refusal> {
+        if asked.head.method != Method::GET {
+            return Err(Refusal::Method);
+        }
+        if (transport == Transport::WebSocket) != asked.key.is_some() || query.wants_script() {
+            return Err(Refusal::Request);
+        }
+        if !query.is_of_our_revision() {
+            return Err(Refusal::Revision);
+        }
+        if self.opening.connections.stopping().is_cancelled() {
+            return Err(Refusal::Stopping);
+        }
+        // Who it is comes with the first packet.
+        let seat = self.opening.admission.admit(asked.peer.0.ip(), None).map_err(Refusal::Full)?;
+        debug!(peer = %asked.peer.0, over_http = asked.key.is_none(), "session opened");
+        match asked.key {
+            Some(key) => {
+                self.serve_socket(seat, asked.on_upgrade);
+                Ok(upgrade::switching(&key, None))
+            }
+            None => requests::fetch(&self.serve_http(seat), &asked.turn).await,
+        }
+    }
+
+    fn serve_socket(&self, seat: Place, on_upgrade: OnUpgrade) {
+        let services = Arc::clone(&self.opening.services);
+        let stop = self.opening.connections.stopping();
+        let name = sessions::new_name();
+        let open = open_packet(&name, &[], &services);
+        let entry = self.sessions.enter(name, None);
+        self.opening.connections.spawn(async move {
+            let frame_bytes_max = first_frame_bytes_max(&services);
+            if let Some(socket) = upgrade::socket(on_upgrade, frame_bytes_max).await {
+                let link = Link::Engine(Engine::over_socket(socket, open, frame_bytes_max));
+                converse(services, seat, link, stop).await;
+            }
+            drop(entry);
+        });
+    }
+
+    fn serve_http(&self, seat: Place) -> Arc<Mailbox> {
+        let services = Arc::clone(&self.opening.services);
+        let stop = self.opening.connections.stopping();
+        let name = sessions::new_name();
+        let open = open_packet(&name, &["websocket"], &services);
+        let mailbox = Mailbox::new(open, first_frame_bytes_max(&services));
+        let entry = self.sessions.enter(name, Some(Arc::clone(&mailbox)));
+        let link = Link::Engine(Engine::over_http(Arc::clone(&mailbox)));
+        self.opening.connections.spawn(async move {
+            converse(services, seat, link, stop).await;
+            drop(entry);
+        });
+        mailbox
+    }
+}
+
+/// Serves one client, who is nobody until it says otherwise.
+async fn converse(services: Arc<Services>, seat: Place, link: Link, stop: CancellationToken) {
+    let Ok(identity) = services.authenticator.authenticate(None, SystemTime::now()).await else {
+        return;
+    };
+    let opening = Opening { identity, dialect: DialectId::NATIVE, numbers_as_text: false, seat: Box::new(seat) };
+    Connection::new(services, opening, link, Instant::now()).run(stop).await;
+}
+
+/// Bytes of a frame or payload from somebody who has not said who they are.
+fn first_frame_bytes_max(services: &Services) -> usize {
+    services.limits.anonymous_frame_bytes_max.min(services.limits.frame_bytes_max)
+}
+
+fn open_packet(session: &str, upgrades: &[&str], services: &Services) -> String {
+    let timing = &services.timing;
+    engine::open(session, upgrades, timing.engine_ping_ms, timing.engine_pong_ms, services.limits.frame_bytes_max)
 }

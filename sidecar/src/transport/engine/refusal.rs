@@ -28,6 +28,14 @@ pub(super) enum Refusal {
     Stopping,
     #[error("Unsupported protocol version")]
     Revision,
+    #[error("a session has one request of a kind at a time: the session has ended, open another one")]
+    Overlap,
+    #[error("bodies are UTF-8 text and come whole: the session has ended, open another one")]
+    Content,
+    #[error("the body is too large: send smaller ones")]
+    TooLarge,
+    #[error("the body did not come in time: the session has ended, open another one")]
+    TooSlow,
 }
 
 impl Refusal {
@@ -42,6 +50,10 @@ impl Refusal {
             Self::Full(full) => full.label(),
             Self::Stopping => "stopping",
             Self::Revision => "revision",
+            Self::Overlap => "overlap",
+            Self::Content => "content",
+            Self::TooLarge => "payload_bytes",
+            Self::TooSlow => "slow_body",
         }
     }
 
@@ -51,7 +63,7 @@ impl Refusal {
             Self::Transport => 0,
             Self::Session => 1,
             Self::Method => 2,
-            Self::Request => 3,
+            Self::Request | Self::Overlap | Self::Content | Self::TooLarge | Self::TooSlow => 3,
             Self::Origin | Self::Full(_) | Self::Stopping => 4,
             Self::Revision => 5,
         }
@@ -62,6 +74,8 @@ impl Refusal {
             Self::Origin => StatusCode::FORBIDDEN,
             Self::Full(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,
         }
     }
