@@ -9,6 +9,10 @@ use crate::{error::CloseReason, protocol::engine};
 /// Packets are taken while fewer bytes than this wait to be fetched; as for a socket, one more may come.
 const OUT_BYTES: usize = 64 * 1024;
 
+/// So many packets go with one answer. Clients limit what they accept, as servers do: python-engineio ends a session
+/// whose answer holds more.
+const PACKETS_MAX: usize = 16;
+
 /// The desk between one connection and the requests of its client. `S` is a WebSocket.
 #[derive(Debug)]
 pub(super) struct Desk<S> {
@@ -178,8 +182,9 @@ impl<S> Desk<S> {
             return Some(vec![engine::NOOP.to_owned()]);
         }
         self.fetched = true;
-        self.out_bytes = 0;
-        Some(std::mem::take(&mut self.out))
+        let packets: Vec<String> = self.out.drain(..self.out.len().min(PACKETS_MAX)).collect();
+        self.out_bytes -= packets.iter().map(String::len).sum::<usize>();
+        Some(packets)
     }
 
     /// Whoever fetches is to be answered now.

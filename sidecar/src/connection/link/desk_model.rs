@@ -251,3 +251,15 @@ fn a_session_that_leaves_sends_everybody_away_with_what_there_is() {
     assert_eq!(desk.begin_post(), Err(Refused::Elsewhere));
     assert!(desk.arrive(Socket::new()).is_err() && !desk.begin_probe());
 }
+
+#[test]
+fn an_answer_holds_no_more_packets_than_clients_accept() {
+    let mut desk: Desk<Socket> = Desk::new("0".to_owned());
+    for _ in 0..20 {
+        desk.send("42[\"n\"]".to_owned());
+    }
+    assert_eq!(desk.fetch().map(|packets| packets.len()), Some(16));
+    assert!(!desk.is_empty(), "the rest waits for the next request");
+    assert_eq!(desk.fetch().map(|packets| packets.len()), Some(5));
+    assert!(desk.is_empty() && desk.has_room());
+}
