@@ -5,8 +5,9 @@
 -- (SECURITY_RESTRICTED_OPERATION), and undo all of it. `set local role` around SQL would be an escalation: a policy's
 -- function can reset the role, or replace the driver's prepared statements.
 
--- True when the caller sees an enabled channel whose pattern matches. Whatever the policies did is rolled back.
-create function realtime._sees_channel(role text, claims text, channel text) returns boolean
+-- 1 when the caller sees an enabled channel whose pattern matches, 0 when not, and the SQLSTATE when a policy raised an
+-- error. Whatever the policies did is rolled back.
+create function realtime._sees_channel(role text, claims text, channel text) returns text
   language c strict as 'MODULE_PATHNAME', 'sees_channel';
 
 -- Inserts a message under the caller's policies. It stays; nothing else does.
@@ -24,6 +25,8 @@ create function realtime.may_subscribe(role text, claims text, channel text, sch
   set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
+declare
+  sight text;
 begin
   allowed := false;
   if not exists (select from pg_roles r where r.rolname = role) then
@@ -38,13 +41,14 @@ begin
   elsif realtime._best_channel(channel) is null then
     reason := 'no_channel';
   else
-    allowed := realtime._sees_channel(role, claims, channel);
-    reason := case when allowed then 'ok' else 'policies' end;
+    sight := realtime._sees_channel(role, claims, channel);
+    allowed := sight = '1';
+    reason := case sight when '1' then 'ok' when '0' then 'policies' else 'policy_failed ' || sight end;
   end if;
   return next;
 end $$;
 comment on function realtime.may_subscribe(text, text, text, text, text) is
-  'Whether a role with these claims may subscribe to a channel, or to a table: which of its columns it may read, and whether policies judge each row. `reason` is for the log.';
+  'Whether a role with these claims may subscribe to a channel, or to a table: which of its columns it may read, and whether policies judge each row. `reason` is for the log; policy_failed is followed by the SQLSTATE.';
 
 create function realtime._may_subscribe_table(role text, schema_name text, table_name text)
   returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[], whole boolean, shape bigint,

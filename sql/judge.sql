@@ -21,7 +21,7 @@ create function realtime.unseat(relation oid, ids int[]) returns void
 comment on function realtime.unseat(oid, int[]) is 'Takes back seat().';
 
 create function realtime._judge(relation oid, layouts bigint[], flags int2[], olds bytea[], news bytea[], identities int[],
-                                out seen_by int[], out verdicts text[])
+                                out seen_by int[], out verdicts text[], out failures text[])
   language c as 'MODULE_PATHNAME', 'judge_images';
 
 -- Whether a layout is of this table or of one of its partitions. Remembered by the backend: layouts never change.
@@ -125,7 +125,7 @@ begin
 end $$;
 
 create function realtime.judge(relation oid, after bigint, until bigint, identities int[] default null,
-                               out offsets bigint[], out seen_by int[], out verdicts text[])
+                               out offsets bigint[], out seen_by int[], out verdicts text[], out failures text[])
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -136,8 +136,8 @@ begin
   offsets := coalesce(e.offsets, '{}'); seen_by := '{}'; verdicts := '{}';
   if offsets <> '{}' then
     j := realtime._judge(relation, e.layouts, e.flags, e.olds, e.news, identities);
-    seen_by := j.seen_by; verdicts := j.verdicts;
+    seen_by := j.seen_by; verdicts := j.verdicts; failures := j.failures;
   end if;
 end $$;
 comment on function realtime.judge(oid, bigint, bigint, int[]) is
-  'Verdicts on the row events of a table in (after, until], of the given or else of all seated identities. Only who sees something, or on whom there is no verdict, is in seen_by; their verdicts are two characters an event, old and new image: 1 visible, 0 not, e no verdict, - no image.';
+  'Verdicts on the row events of a table in (after, until], of the given or else of all seated identities. Only who sees something, or on whom there is no verdict, is in seen_by; their verdicts are two characters an event, old and new image: 1 visible, 0 not, e no verdict, - no image. failures is null, or says of each of them the SQLSTATE that an error of a policy had.';

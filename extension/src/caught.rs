@@ -16,6 +16,12 @@ pub(crate) fn message(error: &CaughtError) -> String {
     report(error).message().to_owned()
 }
 
+/// Its five-letter code (`MAKE_SQLSTATE`, utils/elog.h: six bits a letter, the first one lowest).
+pub(crate) fn sqlstate(error: &CaughtError) -> String {
+    let code = report(error).sql_error_code() as i32;
+    (0..5).map(|n| char::from(((code >> (6 * n)) & 0x3f) as u8 + b'0')).collect()
+}
+
 /// Whether it is somebody's wish that the statement end, which nobody may swallow.
 ///
 /// Any function may raise an error with this code, and a policy's does so to deny others. A wish is raised in one place.

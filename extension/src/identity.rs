@@ -155,17 +155,21 @@ unsafe fn sees(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
             assume(&caller, &role, &claims, &channel);
             select_channel(&channel)
         });
-        outcome.map_or_else(deny, pg_sys::Datum::from)
+        match outcome {
+            Ok(sees) => array::text(if sees { b"1" } else { b"0" }),
+            Err(error) => deny(error),
+        }
     }
 }
 
 /// A policy that fails denies its subscriber; a cancelled statement is cancelled.
-fn deny(error: Box<CaughtError>) -> pg_sys::Datum {
+unsafe fn deny(error: Box<CaughtError>) -> pg_sys::Datum {
     if caught::is_cancel(&error) {
         error.rethrow();
     }
     warning!("realtime: a policy on realtime.channels failed, which denies: {}", caught::message(&error));
-    pg_sys::Datum::from(false)
+    // SAFETY: text in the caller's memory.
+    unsafe { array::text(caught::sqlstate(&error).as_bytes()) }
 }
 
 unsafe fn select_channel(channel: &CStr) -> bool {

@@ -13,6 +13,7 @@ use crate::{
     connection::Services,
     court::Court,
     demo::{self, DemoState},
+    denials::Denials,
     http::{HttpState, admin_router, public_router},
     hub::Hub,
     metrics::Metrics,
@@ -129,6 +130,7 @@ impl App {
         let (jwks, jwks_stop) = (services.authenticator.jwks(), stop.clone());
         self.support.spawn(async move { jwks.run(jwks_stop).await });
         self.support.spawn(Arc::clone(&services.authorizer).run(stop.clone()));
+        self.support.spawn(Arc::clone(&services.denials).run(stop.clone()));
         if !self.config.deliver {
             warn!("delivery is switched off: no event is read from the log");
             return;
@@ -162,8 +164,18 @@ fn services(
     let recheck = Duration::from_millis(config.timing.recheck_ms);
     let judge = Duration::from_millis(config.timing.judge_ms);
     let pool_size = config.database.pool_size_max;
+    let denials = Arc::new(Denials::new(Arc::clone(&metrics), config.log.denials_max));
     Ok(Services {
-        court: Court::new(&hub, Arc::clone(database), Arc::clone(&metrics), judge, pool_size, support.clone()),
+        court: Court::new(
+            &hub,
+            Arc::clone(database),
+            Arc::clone(&denials),
+            Arc::clone(&metrics),
+            judge,
+            pool_size,
+            support.clone(),
+        ),
+        denials,
         authenticator: Arc::new(Authenticator::new(&config.auth)?),
         authorizer: Arc::new(Authorizer::new(Arc::clone(database), Arc::clone(&metrics), recheck, pool_size)),
         replay: Replay::new(Arc::clone(database), pool_size),

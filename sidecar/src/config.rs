@@ -119,6 +119,8 @@ pub struct LogSettings {
     pub level: String,
     /// The form of a line.
     pub format: LogFormat,
+    /// Denials logged in ten seconds.
+    pub denials_max: usize,
 }
 
 /// The form of a log line.
@@ -249,7 +251,8 @@ fn log(values: &mut Values) -> Option<LogSettings> {
             None
         }
     };
-    Some(LogSettings { level, format: format? })
+    let denials_max = values.count("log.denials_max", 0, 1_000_000);
+    Some(LogSettings { level, format: format?, denials_max })
 }
 
 fn origins(values: &mut Values) -> Vec<String> {

@@ -30,6 +30,7 @@ pub mod config;
 pub mod connection;
 pub mod court;
 pub mod demo;
+pub mod denials;
 pub mod error;
 pub mod filter;
 pub mod http;

@@ -82,6 +82,8 @@ pub struct Metrics {
     pub publishes: Labelled,
     /// Tokens refused, by reason.
     pub auth_failures: Labelled,
+    /// What was denied, by what it was and why.
+    pub denials: Labelled<2>,
     /// Subscriptions ended because a right was lost.
     pub revocations: Counter,
     /// Frames that could not be understood.
@@ -100,11 +102,11 @@ pub struct Metrics {
     pub worker_up: Gauge,
 }
 
-/// Counters that differ in one label, whose values are words of the program.
+/// Counters that differ in one label or in several, whose values are words of the program.
 #[derive(Clone)]
-pub struct Labelled {
-    family: Family<[(&'static str, &'static str); 1], Counter>,
-    label: &'static str,
+pub struct Labelled<const N: usize = 1> {
+    family: Family<[(&'static str, &'static str); N], Counter>,
+    labels: [&'static str; N],
 }
 
 /// What is known about a family before it has counted anything.
@@ -112,8 +114,8 @@ pub struct Labelled {
 pub struct LabelledFamily {
     /// As it is encoded.
     pub name: String,
-    /// The one label.
-    pub label: &'static str,
+    /// The labels, separated by commas.
+    pub label: String,
     /// What it counts.
     pub help: String,
 }
@@ -126,13 +128,26 @@ impl Labelled {
 
     /// Counts several.
     pub fn inc_by(&self, value: &'static str, count: u64) {
-        self.family.get_or_create(&[(self.label, value)]).inc_by(count);
+        self.family.get_or_create(&self.set([value])).inc_by(count);
     }
 
     /// What was counted so far.
     #[must_use]
     pub fn get(&self, value: &'static str) -> u64 {
-        self.family.get_or_create(&[(self.label, value)]).get()
+        self.family.get_or_create(&self.set([value])).get()
+    }
+}
+
+impl Labelled<2> {
+    /// Counts one.
+    pub fn inc(&self, first: &'static str, second: &'static str) {
+        self.family.get_or_create(&self.set([first, second])).inc();
+    }
+}
+
+impl<const N: usize> Labelled<N> {
+    fn set(&self, values: [&'static str; N]) -> [(&'static str, &'static str); N] {
+        std::array::from_fn(|n| (self.labels[n], values[n]))
     }
 }
 
@@ -181,6 +196,7 @@ impl Metrics {
             recent_bytes: f.gauge("recent_bytes", "Bytes of recent events in memory"),
             publishes: f.labelled("publishes", "Messages that clients published", "outcome"),
             auth_failures: f.labelled("auth_failures", "Tokens refused", "reason"),
+            denials: f.labelled_by("denials", "Denials, each of them logged while there is room", ["what", "reason"]),
             revocations: f.counter("revocations", "Subscriptions ended because a right was lost"),
             bad_frames: f.counter("bad_frames", "Frames that could not be understood"),
             limits_reached: f.labelled("limits_reached", "Limits reached", "limit"),
@@ -248,11 +264,15 @@ impl Families {
     }
 
     fn labelled(&mut self, name: &str, help: &str, label: &'static str) -> Labelled {
-        let family = Family::default();
+        self.labelled_by(name, help, [label])
+    }
+
+    fn labelled_by<const N: usize>(&mut self, name: &str, help: &str, labels: [&'static str; N]) -> Labelled<N> {
+        let family = Family::<[(&'static str, &'static str); N], Counter>::default();
         self.registry.register(name, help, family.clone());
         let (name, help) = (format!("realtime_{name}_total"), help.to_owned());
-        self.labelled.push(LabelledFamily { name, label, help });
-        Labelled { family, label }
+        self.labelled.push(LabelledFamily { name, label: labels.join(","), help });
+        Labelled { family, labels }
     }
 
     fn finish(mut self) -> Registry {

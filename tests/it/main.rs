@@ -9,6 +9,7 @@ mod clock;
 mod columns;
 mod commands;
 mod connecting;
+mod denials;
 mod docs;
 mod filter_oracle;
 mod filters;

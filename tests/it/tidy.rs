@@ -74,9 +74,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("hub", &["model", "error", "protocol", "metrics"]),
     (
         "connection",
-        &["model", "error", "filter", "protocol", "hub", "auth", "postgres", "replay", "court", "config", "metrics"],
+        &[
+            "model", "error", "filter", "protocol", "hub", "auth", "postgres", "replay", "court", "config", "metrics",
+            "denials",
+        ],
     ),
-    ("court", &["model", "hub", "postgres", "quarantine", "metrics", "tasks"]),
+    ("court", &["model", "hub", "postgres", "quarantine", "metrics", "denials", "tasks"]),
+    ("denials", &["metrics"]),
     ("transport", &["model", "error", "protocol", "hub", "connection", "auth", "config", "metrics", "tasks"]),
     ("http", &["metrics", "config"]),
     ("auth", &["model", "hub", "postgres", "quarantine", "config", "metrics"]),

@@ -18,6 +18,9 @@ use std::rc::Rc;
 /// As how many identities planning is tried before everybody is judged one by one.
 const PLANNERS_MAX: usize = 4;
 
+/// feature_not_supported: what a policy that reads what images do not hold was refused with when it was planned.
+const NOT_TO_BE_JUDGED: &str = "0A000";
+
 /// An identity and the rows that it is judged on.
 struct Case {
     identity: Rc<Identity>,
@@ -35,6 +38,10 @@ pub(super) struct Court<'a> {
     scratch: pg_sys::MemoryContext,
     /// The verdicts of those identities who see anything.
     verdicts: RefCell<BTreeMap<i32, Vec<u8>>>,
+    /// The code of the last error that ended a run.
+    raised: RefCell<String>,
+    /// The codes of the errors for which there is no verdict on somebody, one for each.
+    failures: RefCell<BTreeMap<i32, String>>,
 }
 
 impl<'a> Court<'a> {
@@ -57,6 +64,8 @@ impl<'a> Court<'a> {
                 activity: Activity::begin(),
                 scratch,
                 verdicts: RefCell::default(),
+                raised: RefCell::default(),
+                failures: RefCell::default(),
             }
         }
     }
@@ -92,7 +101,9 @@ impl<'a> Court<'a> {
     }
 
     fn finish(self) -> Vec<Seen> {
-        self.verdicts.take().into_iter().map(|(id, verdicts)| Seen { id, verdicts }).collect()
+        let mut failures = self.failures.take();
+        let seen = |(id, verdicts)| Seen { id, verdicts, failure: failures.remove(&id) };
+        self.verdicts.take().into_iter().map(seen).collect()
     }
 
     /// Notes a verdict on rows.
@@ -122,8 +133,14 @@ impl<'a> Court<'a> {
         match hits {
             Some(rows) if rows.is_empty() => {}
             Some(rows) => self.mark(case.identity.id, &rows, b'1'),
-            None => self.mark(case.identity.id, &case.batch.rows, b'e'),
+            None => self.fail(case, NOT_TO_BE_JUDGED),
         }
+    }
+
+    /// Notes that there is no verdict, because of an error with this code.
+    fn fail(&self, case: &Case, sqlstate: &str) {
+        self.mark(case.identity.id, &case.batch.rows, b'e');
+        self.failures.borrow_mut().insert(case.identity.id, sqlstate.to_owned());
     }
 
     unsafe fn hear_plainly(&self, case: &Case) {
@@ -138,7 +155,7 @@ impl<'a> Court<'a> {
                     |row: &usize| Case { batch: Rc::new(case.batch.only(*row)), identity: case.identity.clone() };
                 self.each(&rows.map(alone).collect::<Vec<_>>(), run, |row| {
                     fail(row);
-                    self.mark(row.identity.id, &row.batch.rows, b'e');
+                    self.fail(row, &self.raised.borrow());
                 });
             });
         }
@@ -219,7 +236,10 @@ impl<'a> Court<'a> {
             match identity::in_rolled_back_subtransaction(&self.caller, run) {
                 Ok(value) => Some(value),
                 Err(error) if caught::is_cancel(&error) => error.rethrow(),
-                Err(_) => None,
+                Err(error) => {
+                    self.raised.replace(caught::sqlstate(&error));
+                    None
+                }
             }
         }
     }

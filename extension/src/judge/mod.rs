@@ -64,20 +64,40 @@ unsafe fn judge(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
 struct Seen {
     id: i32,
     verdicts: Vec<u8>,
+    /// The code of an error for which there is no verdict.
+    failure: Option<String>,
 }
 
-/// The row of two arrays that `_judge` returns.
+/// The row of three arrays that `_judge` returns.
 unsafe fn answer(call: pg_sys::FunctionCallInfo, seen: &[Seen]) -> pg_sys::Datum {
-    // SAFETY: declared with these two columns.
+    // SAFETY: declared with these three columns.
     unsafe {
         let mut descriptor = std::ptr::null_mut();
         pg_sys::get_call_result_type(call, std::ptr::null_mut(), &mut descriptor);
         let descriptor = pg_sys::BlessTupleDesc(descriptor);
         let mut ids: Vec<pg_sys::Datum> = seen.iter().map(|s| pg_sys::Datum::from(s.id)).collect();
         let mut verdicts: Vec<pg_sys::Datum> = seen.iter().map(|s| array::text(&s.verdicts)).collect();
-        let mut values = [array::build(array::INT4, &mut ids), array::build(array::TEXT, &mut verdicts)];
-        let tuple = pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), [false; 2].as_mut_ptr());
+        let failures = failures(seen);
+        let mut nulls = [false, false, failures.is_none()];
+        let mut values = [
+            array::build(array::INT4, &mut ids),
+            array::build(array::TEXT, &mut verdicts),
+            failures.unwrap_or(pg_sys::Datum::from(0)),
+        ];
+        let tuple = pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+    }
+}
+
+/// For each of them the code of its error, empty where there was none; `None` when there was none at all.
+unsafe fn failures(seen: &[Seen]) -> Option<pg_sys::Datum> {
+    if seen.iter().all(|s| s.failure.is_none()) {
+        return None;
+    }
+    // SAFETY: texts in the caller's memory.
+    unsafe {
+        let code = |s: &Seen| array::text(s.failure.as_deref().unwrap_or_default().as_bytes());
+        Some(array::build(array::TEXT, &mut seen.iter().map(code).collect::<Vec<_>>()))
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::lane::Lane;
 use crate::{
@@ -164,7 +164,7 @@ impl Authorizer {
     /// What is known without asking: a verdict under watch, or that there was none in time a moment ago.
     fn known(&self, question: &Question) -> Option<Result<Arc<Grant>, GrantError>> {
         if self.quarantine.lock().holds(question, Instant::now()).is_some() {
-            return Some(Err(GrantError::Refused(Refusal::Forbidden)));
+            return Some(Err(GrantError::Refused(Refusal::TooSlow)));
         }
         let watched = self.watched.lock();
         let known = watched.get(question).filter(|it| it.judged_at.elapsed() <= self.recheck)?;
@@ -187,7 +187,7 @@ impl Authorizer {
             }
             Err(error) if denies(lane, question, &error) => {
                 self.note_failure(question, &error);
-                Err(GrantError::Refused(Refusal::Forbidden))
+                Err(GrantError::Refused(failure(&error)))
             }
             Err(error) => Err(GrantError::Unavailable(error)),
         }
@@ -280,7 +280,7 @@ impl Authorizer {
     fn deny(&self, batch: &[Question], error: &Error) {
         for question in batch {
             self.note_failure(question, error);
-            self.apply(question, Err(Refusal::Forbidden));
+            self.apply(question, Err(failure(error)));
         }
     }
 
@@ -299,7 +299,7 @@ impl Authorizer {
         match answer {
             Ok(grant) => entry.confirm(&grant),
             Err(refusal) => {
-                info!(channel = %question.channel.name(), role = %question.role, ?refusal, "a right was lost");
+                debug!(channel = %question.channel.name(), role = %question.role, ?refusal, "a right was lost");
                 entry.tell(|subscriber| Note::Revoked { subscriber, refusal: refusal.clone() });
                 watched.remove(question);
             }
@@ -340,6 +340,11 @@ impl Watched {
 fn denies(lane: Lane, question: &Question, error: &Error) -> bool {
     let has_policy = matches!(question.channel, Channel::Messages(_));
     is_refusal(error) || has_policy && lane == Lane::Slow && matches!(error, Error::Deadline(_))
+}
+
+/// What such an outcome says.
+fn failure(error: &Error) -> Refusal {
+    error.sqlstate().map_or(Refusal::TooSlow, |state| Refusal::PolicyFailed(state.code().into()))
 }
 
 /// Whether the server answered, if only by failing. Not one that could not be asked (the database is gone, the login

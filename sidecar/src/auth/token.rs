@@ -17,13 +17,11 @@ use super::{
 };
 use crate::{
     config::AuthSettings,
-    model::{Credential, Identity},
+    model::{Credential, Identity, USER_CLAIMS},
 };
 
 /// Longer tokens are refused unread.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
-/// Claims that name the user, the first that is there.
-const USER_CLAIMS: [&str; 3] = ["sub", "user_id", "uid"];
 /// `exp` is taken as at most this, so that every clock can count to it: the year 9999.
 const EXPIRY_S_MAX: f64 = 253_402_300_799.0;
 /// How long a caller with a new key waits for it to be fetched.

@@ -17,9 +17,10 @@ use super::{
 use crate::{
     auth::GrantError,
     court::{JudgeError, Seat},
+    denials::What,
     error::{CloseReason, Code, CommandError},
     hub::{Page, SubscriberId},
-    model::{Channel, ChannelName, Columns, Grant, Identity, Offset, Topic},
+    model::{Channel, ChannelName, Columns, Grant, Identity, Offset, Refusal, Topic},
     postgres::{
         authorize::Question,
         publish::{Published, publish_as},
@@ -123,7 +124,8 @@ impl Connection {
         };
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.command = Some(Box::pin(async move {
-            let result = begin(&services, &identity, &channel, wish, request.since).await.map(Box::new);
+            let asker = Asker { services: &services, identity: &identity, channel: &channel };
+            let result = begin(&asker, wish, request.since).await.map(Box::new);
             Outcome::Subscribed { request, channel, result }
         }));
     }
@@ -174,7 +176,12 @@ impl Connection {
             let Publish { reference, channel: name, event, payload, message_id } = request;
             let id = message_id.as_deref();
             let result = publish_as(&services.database, &identity, &channel, &event, &payload, id).await;
-            let result = result.map_err(|error| publish_error(&error));
+            let result = result.map_err(|error| {
+                if let Some(refusal) = error.refusal() {
+                    services.denied(&identity, What::Publish, &name, &refusal);
+                }
+                publish_error(&error)
+            });
             Outcome::Published { reference, channel: name, result }
         }));
     }
@@ -345,32 +352,46 @@ fn has_key(grant: &Grant, columns: Option<&Columns>) -> bool {
     key.zip(columns).is_some_and(|(key, columns)| key.iter().all(|name| columns.contains(name)))
 }
 
-async fn begin(
-    services: &Services,
-    identity: &Identity,
-    channel: &Channel,
-    mut wish: Wish,
-    since: Option<Since>,
-) -> Result<Begin, CommandError> {
+/// Who wants to listen to what.
+struct Asker<'a> {
+    services: &'a Services,
+    identity: &'a Identity,
+    channel: &'a Channel,
+}
+
+impl Asker<'_> {
+    fn unjudged(&self, error: &JudgeError) -> CommandError {
+        judge_error(self.services, self.identity, What::Subscribe, self.channel.name().as_str(), error)
+    }
+
+    fn denied(&self, refusal: &Refusal) {
+        self.services.denied(self.identity, What::Subscribe, self.channel.name().as_str(), refusal);
+    }
+}
+
+async fn begin(asker: &Asker<'_>, mut wish: Wish, since: Option<Since>) -> Result<Begin, CommandError> {
+    let Asker { services, identity, channel } = *asker;
     // Before the log was read once, nobody can say where "now" is.
     services.hub.head().ok_or_else(CommandError::unavailable)?;
     let question = Question::new(identity, channel.clone()).comparing(wish.filter.is_some());
-    let grant = grant(services, &question).await?;
+    let grant = grant(asker, &question).await?;
     wish.bind(&grant)?;
-    let seat = seat(services, identity, &grant).map_err(|error| judge_error(&error))?;
+    let seat = seat(services, identity, &grant).map_err(|error| asker.unjudged(&error))?;
     let resume = match since {
         None => None,
-        Some(Since::After(cursor)) => Some((cursor, first_page(services, &grant, &wish, seat.as_ref(), cursor).await?)),
-        Some(Since::Oldest) => Some(oldest_page(services, &grant, &wish, seat.as_ref()).await?),
+        Some(Since::After(cursor)) => Some((cursor, first_page(asker, &grant, &wish, seat.as_ref(), cursor).await?)),
+        Some(Since::Oldest) => Some(oldest_page(asker, &grant, &wish, seat.as_ref()).await?),
     };
     Ok(Begin { grant, wish, seat, resume })
 }
 
 /// The right to listen. A refusal takes the same time whether the name exists or not, as far as it can be had.
-async fn grant(services: &Services, question: &Question) -> Result<Arc<Grant>, CommandError> {
+async fn grant(asker: &Asker<'_>, question: &Question) -> Result<Arc<Grant>, CommandError> {
+    let services = asker.services;
     let no_sooner = Instant::now() + Duration::from_millis(services.timing.refusal_ms);
     let answer = services.authorizer.grant(question).await;
-    if matches!(answer, Err(GrantError::Refused(_))) {
+    if let Err(GrantError::Refused(refusal)) = &answer {
+        asker.denied(refusal);
         tokio::time::sleep_until(no_sooner.into()).await;
     }
     answer.map_err(|error| grant_error(&error))
@@ -387,20 +408,20 @@ pub(super) fn seat(services: &Services, identity: &Identity, grant: &Grant) -> R
 /// As [`raw_page`], with what is seen of it. Where nobody can say yet, the page is empty, and asked for again when the
 /// subscription stands.
 async fn first_page(
-    services: &Services,
+    asker: &Asker<'_>,
     grant: &Grant,
     wish: &Wish,
     seat: Option<&Seat>,
     cursor: Offset,
 ) -> Result<Page, CommandError> {
-    let page = raw_page(services, grant, wish, cursor).await?;
+    let page = raw_page(asker.services, grant, wish, cursor).await?;
     let (Some(seat), Topic::Table(relation)) = (seat, &grant.topic) else {
         return Ok(page);
     };
     let (gap, start) = (page.gap, page.gap.map_or(cursor, |gap| gap.to));
-    match services.court.judge(*relation, seat.party(), page).await {
+    match asker.services.court.judge(*relation, seat.party(), page).await {
         Ok(page) => Ok(page),
-        Err(error @ JudgeError::Held(_)) => Err(judge_error(&error)),
+        Err(error @ JudgeError::Held(_)) => Err(asker.unjudged(&error)),
         Err(_) => Ok(Page { gap, until: start, ..Page::default() }),
     }
 }
@@ -420,12 +441,12 @@ async fn raw_page(services: &Services, grant: &Grant, wish: &Wish, cursor: Offse
 
 /// Whoever asks for the oldest events misses nothing that lies before them: the gap in front is not told.
 async fn oldest_page(
-    services: &Services,
+    asker: &Asker<'_>,
     grant: &Grant,
     wish: &Wish,
     seat: Option<&Seat>,
 ) -> Result<(Offset, Page), CommandError> {
-    let mut page = first_page(services, grant, wish, seat, Offset::ZERO).await?;
+    let mut page = first_page(asker, grant, wish, seat, Offset::ZERO).await?;
     let cursor = page.gap.take().map_or(Offset::ZERO, |gap| gap.to);
     Ok((cursor, page))
 }

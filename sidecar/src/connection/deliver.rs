@@ -10,7 +10,6 @@ use tracing::{debug, warn};
 use super::{
     Connection, Services,
     flow::{Out, Wanted},
-    refusals::judge_error,
 };
 use crate::{
     auth::GrantError,
@@ -128,7 +127,7 @@ impl Connection {
         let is_stale = self.flow.no_page();
         match error {
             _ if is_stale => return,
-            PageError::Judge(held @ JudgeError::Held(_)) => return self.end_with_error(subscriber, judge_error(held)),
+            PageError::Judge(held @ JudgeError::Held(_)) => return self.unjudged(subscriber, held),
             PageError::Read(ReadError::Broken(_)) => {
                 self.services.metrics.read_errors.inc();
             }

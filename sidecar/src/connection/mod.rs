@@ -44,6 +44,7 @@ use crate::{
     auth::{Authenticator, Authorizer},
     config::{Limits, Timing},
     court::Court,
+    denials::Denials,
     error::{CloseReason, CommandError},
     hub::{Attachment, Hub, Outbox, SubscriberId},
     metrics::Metrics,
@@ -71,6 +72,8 @@ pub struct Services {
     pub slow_snapshots: Arc<Semaphore>,
     /// For publishing and snapshots.
     pub database: Arc<Database>,
+    /// What was denied.
+    pub denials: Arc<Denials>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Sizes and counts.

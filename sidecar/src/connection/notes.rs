@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use super::{Connection, commands::seat, refusals::judge_error, subscriptions::form};
 use crate::{
+    court::JudgeError,
+    denials::What,
     error::{CloseReason, Code, CommandError},
     hub::{Note, SubscriberId},
     model::{Grant, Refusal},
@@ -42,6 +44,10 @@ impl Connection {
     /// The token has ended: every subscription hears it, then the connection closes.
     fn expire(&mut self) {
         self.services.metrics.auth_failures.inc("expired");
+        for (_, subscription) in self.flow.subscriptions.iter() {
+            let channel = subscription.channel.name().as_str();
+            self.services.denied(&self.identity, What::Revocation, channel, &Refusal::TokenExpired);
+        }
         for subscriber in self.flow.subscriptions.ids() {
             self.end_with_error(subscriber, CommandError::token_expired());
         }
@@ -69,7 +75,7 @@ impl Connection {
         };
         if subscription.grant.topic != grant.topic {
             // The name means another table now: what was subscribed to is gone.
-            return self.end_with_error(subscriber, table_dropped());
+            return self.revoked(subscriber, &Refusal::NoTable);
         }
         let is_sitting = subscription.seat.as_ref().is_some_and(|seat| *seat.party() == self.identity.party());
         if subscription.grant.keeps_verdicts_of(&grant) && is_sitting == grant.is_judged() {
@@ -91,8 +97,18 @@ impl Connection {
                 self.flow.reseat(subscriber, seat, &mut out);
                 self.send_out(&mut out);
             }
-            Err(error) => self.end_with_error(subscriber, judge_error(&error)),
+            Err(error) => self.unjudged(subscriber, &error),
         }
+    }
+
+    /// Nobody can say any more what a subscription may be sent.
+    pub(super) fn unjudged(&mut self, subscriber: SubscriberId, error: &JudgeError) {
+        let Some(subscription) = self.flow.subscriptions.get_mut(subscriber) else {
+            return;
+        };
+        let channel = subscription.channel.name().as_str();
+        let error = judge_error(&self.services, &self.identity, What::Revocation, channel, error);
+        self.end_with_error(subscriber, error);
     }
 
     /// What may be seen of the columns may have changed.
@@ -126,15 +142,17 @@ impl Connection {
             return;
         };
         self.services.metrics.revocations.inc();
-        let error = match (refusal, &subscription.channel) {
-            (Refusal::NoTable, _) => table_dropped(),
-            (Refusal::NoChannel, _) => {
+        let channel = subscription.channel.name().as_str();
+        self.services.denied(&self.identity, What::Revocation, channel, refusal);
+        let error = match refusal {
+            Refusal::NoTable | Refusal::NotEnabled => table_dropped(),
+            Refusal::NoChannel => {
                 CommandError::new(Code::ChannelDisabled, "the channel was disabled: subscribe to another one")
             }
             _ => CommandError::new(Code::Unauthorized, "you may no longer listen to this channel: ask for the right"),
         };
         self.end_with_error(subscriber, error);
-        if *refusal == Refusal::NoRole {
+        if matches!(refusal, Refusal::NoRole | Refusal::RoleNotGranted) {
             self.closing = Some(CloseReason::RightsGone);
         }
     }

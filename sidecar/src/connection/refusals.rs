@@ -6,9 +6,25 @@ use super::Services;
 use crate::{
     auth::{AuthError, GrantError},
     court::JudgeError,
+    denials::{Denial, What},
     error::{Code, CommandError},
+    model::{Identity, Refusal},
     postgres::publish::PublishError,
 };
+
+impl Services {
+    /// Counts and logs what an identity was refused.
+    pub(super) fn denied(&self, identity: &Identity, what: What, channel: &str, refusal: &Refusal) {
+        self.denials.note(&Denial {
+            what,
+            reason: refusal.label(),
+            sqlstate: refusal.sqlstate(),
+            subject: identity.user.as_deref(),
+            role: &identity.role,
+            channel,
+        });
+    }
+}
 
 pub(super) fn auth_error(services: &Services, error: &AuthError) -> CommandError {
     services.metrics.auth_failures.inc(error.label());
@@ -18,10 +34,7 @@ pub(super) fn auth_error(services: &Services, error: &AuthError) -> CommandError
 
 pub(super) fn grant_error(error: &GrantError) -> CommandError {
     match error {
-        GrantError::Refused(refusal) => {
-            debug!(?refusal, "subscription refused");
-            CommandError::no_such_channel()
-        }
+        GrantError::Refused(_) => CommandError::no_such_channel(),
         GrantError::Unavailable(error) => {
             warn!(error = error.chain(), "a subscription could not be judged");
             CommandError::unavailable()
@@ -30,11 +43,18 @@ pub(super) fn grant_error(error: &GrantError) -> CommandError {
 }
 
 /// Nobody can say what may be seen of a table.
-pub(super) fn judge_error(error: &JudgeError) -> CommandError {
+pub(super) fn judge_error(
+    services: &Services,
+    identity: &Identity,
+    what: What,
+    channel: &str,
+    error: &JudgeError,
+) -> CommandError {
     let JudgeError::Held(wait) = error else {
         warn!(error = %error, "a subscription could not be judged");
         return CommandError::unavailable();
     };
+    services.denied(identity, what, channel, &Refusal::TooSlow);
     let text =
         "the policies of this table take too long for you: come back later, or ask its owner to make them faster";
     CommandError::new(Code::Unavailable, text).retry_after(*wait)
@@ -42,7 +62,7 @@ pub(super) fn judge_error(error: &JudgeError) -> CommandError {
 
 pub(super) fn publish_error(error: &PublishError) -> CommandError {
     let (code, text) = match error {
-        PublishError::Forbidden => {
+        PublishError::Forbidden(_) => {
             (Code::Unauthorized, "no such channel, or your role may not publish on it: check its name and policies")
         }
         PublishError::BadName => {
@@ -57,7 +77,7 @@ pub(super) fn publish_error(error: &PublishError) -> CommandError {
         ),
         PublishError::BadId => (Code::InvalidMessage, "message_id names another message: make a new uuid for each"),
         PublishError::Failed(cause) => {
-            warn!(error = cause.chain(), "a policy or trigger failed: message not published");
+            debug!(error = cause.chain(), "a policy or trigger failed: message not published");
             (Code::InternalError, "a policy or trigger on realtime.messages failed: ask the owner of the database")
         }
         PublishError::Unavailable(cause) => {

@@ -24,9 +24,10 @@ pub use seats::{Rooms, Seat};
 use sitting::Sitting;
 
 use crate::{
+    denials::{Denial, Denials, What},
     hub::{Hub, Page, PageLimits},
     metrics::Metrics,
-    model::Party,
+    model::{Party, Refusal, Relation},
     postgres::{Database, Error},
     quarantine::Quarantine,
     tasks::Tasks,
@@ -50,6 +51,7 @@ pub struct Court {
 struct Bench {
     database: Arc<Database>,
     metrics: Arc<Metrics>,
+    denials: Arc<Denials>,
     /// How long the policies of a table may take for one party.
     deadline: Duration,
     quarantine: Mutex<Quarantine<(u32, Party)>>,
@@ -78,13 +80,19 @@ impl Court {
     pub fn new(
         hub: &Arc<Hub>,
         database: Arc<Database>,
+        denials: Arc<Denials>,
         metrics: Arc<Metrics>,
         deadline: Duration,
         pool_size: usize,
         tasks: Tasks,
     ) -> Self {
-        let bench =
-            Arc::new(Bench { database, metrics, deadline, quarantine: Mutex::new(Quarantine::new(1, |_| REMEMBERED)) });
+        let bench = Arc::new(Bench {
+            database,
+            metrics,
+            denials,
+            deadline,
+            quarantine: Mutex::new(Quarantine::new(1, |_| REMEMBERED)),
+        });
         let pages = Pages::new(Arc::clone(&bench), pool_size);
         Self { bench, rooms: Arc::new(Rooms::new(Arc::clone(hub), INBOX_MAX)), pages, tasks }
     }
@@ -117,10 +125,22 @@ impl Court {
 }
 
 impl Bench {
+    /// There is no verdict for a party on a row of a table, because a policy raised an error.
+    fn failed(&self, relation: &Relation, party: &Party, sqlstate: &str) {
+        self.denials.note(&Denial {
+            what: What::Row,
+            reason: Refusal::PolicyFailed(sqlstate.into()).label(),
+            sqlstate: Some(sqlstate),
+            subject: party.subject().as_deref(),
+            role: &party.role,
+            channel: &relation.channel(),
+        });
+    }
+
     /// The policies had no end for a party.
     fn strike(&self, relation: u32, party: &Party) {
         self.metrics.judgements_ended.inc();
-        warn!(relation, role = %party.role, "the policies of a table take too long for somebody: judged alone");
+        warn!(relation, role = %party.role, subject = party.subject(), "the policies of a table take too long for somebody: judged alone");
         let (mut quarantine, now) = (self.quarantine.lock(), Instant::now());
         quarantine.forget(now);
         quarantine.add((relation, party.clone()), now);

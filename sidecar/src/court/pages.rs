@@ -63,6 +63,10 @@ impl Pages {
         } else {
             self.judge_together(range, party).await?
         };
+        let row = page.events.iter().find_map(|it| it.event.event().relation(relation));
+        if let (Some(relation), Some(sqlstate)) = (row, verdicts.failure()) {
+            self.bench.failed(relation, party, sqlstate);
+        }
         seen(page, &verdicts)
     }
 
@@ -185,6 +189,11 @@ fn seen(page: Page, verdicts: &Verdicts) -> Result<Page, JudgeError> {
 }
 
 impl Verdicts {
+    /// The code of the error that a policy raised.
+    fn failure(&self) -> Option<&str> {
+        self.judgement.failures().find(|(number, _)| *number == self.number).map(|(_, sqlstate)| sqlstate)
+    }
+
     fn of(&self, place: Offset) -> Option<Verdict> {
         let seen = self.judgement.seen_at(place)?;
         Some(seen.iter().find(|(number, _)| *number == self.number).map_or(Verdict::BLIND, |(_, verdict)| *verdict))

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::{
     hub::{Delivery, Hub, Item, Outbox, Position, Seen, SubscriberId},
-    model::{EventKind, Offset, Party, Topic},
+    model::{EventKind, Offset, Party, Relation, Topic},
     postgres::judge::{Judgement, Range},
 };
 
@@ -58,6 +58,16 @@ pub(crate) struct Case {
     until: Offset,
     /// Who came and went since the case before.
     pub(crate) roster: Roster,
+}
+
+impl Case {
+    /// What the relation is called in these events.
+    pub(crate) fn relation(&self, oid: u32) -> Option<&Relation> {
+        self.items.iter().find_map(|item| match item {
+            Item::Event(event) => event.event().relation(oid),
+            _ => None,
+        })
+    }
 }
 
 /// Who is judged, by number.
@@ -165,6 +175,11 @@ impl Room {
         let first = rows.next()?;
         let until = rows.next_back().unwrap_or(first);
         Some(Range { relation: self.relation, after: first.before(), until })
+    }
+
+    /// Who has this number.
+    pub(crate) fn party(&self, number: i32) -> Option<Party> {
+        self.state.lock().benches.get(&number).map(|bench| bench.party.clone())
     }
 
     /// Whether anybody would hear what is pronounced now.

@@ -64,6 +64,7 @@ impl Sitting {
             match self.judge(session, &case).await {
                 Ok(judgement) => {
                     self.bench.metrics.judge_seconds.observe(started.elapsed().as_secs_f64());
+                    self.tell_failures(&case, &judgement);
                     return self.room.pronounce(case, &judgement);
                 }
                 Err(Error::Hanging(number)) => {
@@ -106,6 +107,17 @@ impl Sitting {
         }
         let session = session.as_ref().ok_or(Error::Closed)?;
         judge_seated(session, range, self.bench.deadline).await
+    }
+
+    fn tell_failures(&self, case: &Case, judgement: &Judgement) {
+        let Some(relation) = case.relation(self.room.relation()) else {
+            return;
+        };
+        for (number, sqlstate) in judgement.failures() {
+            if let Some(party) = self.room.party(number) {
+                self.bench.failed(relation, &party, sqlstate);
+            }
+        }
     }
 
     fn expel(&self, number: i32) {

@@ -76,6 +76,14 @@ pub struct Relation {
     pub shape: Option<i64>,
 }
 
+impl Relation {
+    /// The channel of its changes, for people.
+    #[must_use]
+    pub fn channel(&self) -> String {
+        format!("table:{}.{}", self.schema, self.table)
+    }
+}
+
 /// A message on a channel.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -177,6 +185,12 @@ impl Event {
             EventKind::Truncate(relations) | EventKind::Unjudged(relations) => relations,
             EventKind::Message(_) | EventKind::Nothing => &[],
         }
+    }
+
+    /// The one with this oid, when the event belongs to it.
+    #[must_use]
+    pub fn relation(&self, oid: u32) -> Option<&Relation> {
+        self.relations().iter().find(|it| it.oid == oid)
     }
 
     /// About how many bytes it keeps alive, for bounding queues.

@@ -44,17 +44,60 @@ pub struct TableGrant {
     pub rights: i64,
 }
 
-/// Why the database refused. The caller is told less: missing and forbidden look alike to a stranger.
+/// Why something is refused. The caller is told less: missing and forbidden look alike to a stranger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no such table, or it is not enabled.
+    /// There is no such table.
     NoTable,
+    /// The table is not enabled.
+    NotEnabled,
     /// No enabled channel has this name.
     NoChannel,
-    /// The role lacks a right, or its policies show nothing.
-    Forbidden,
-    /// The role is gone, or the sidecar may no longer assume it.
+    /// A grant is missing.
+    NoPrivilege,
+    /// The policies say no.
+    Policies,
+    /// A policy raised an error with this code.
+    PolicyFailed(Arc<str>),
+    /// The policies had no end.
+    TooSlow,
+    /// The token has ended.
+    TokenExpired,
+    /// The role is gone.
     NoRole,
+    /// The sidecar may not assume the role.
+    RoleNotGranted,
+    /// It is not known why.
+    Forbidden,
+}
+
+impl Refusal {
+    /// One word for people and counters.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoTable => "no_table",
+            Self::NotEnabled => "not_enabled",
+            Self::NoChannel => "no_channel",
+            Self::NoPrivilege => "no_privilege",
+            Self::Policies => "policies",
+            Self::PolicyFailed(_) => "policy_failed",
+            Self::TooSlow => "too_slow",
+            Self::TokenExpired => "token_expired",
+            Self::NoRole => "no_role",
+            Self::RoleNotGranted => "role_not_granted",
+            Self::Forbidden => "forbidden",
+        }
+    }
+
+    /// The code of the error that a policy raised.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::PolicyFailed(sqlstate) => Some(sqlstate),
+            _ => None,
+        }
+    }
 }
 
 impl Grant {

@@ -13,7 +13,7 @@ pub use channel::{Channel, ChannelName, ChannelNameError, TableName};
 pub use columns::Columns;
 pub use event::{Event, EventKind, Gap, GapReason, Message, Op, Relation, RowChange, SenderType};
 pub use grant::{Grant, Refusal, TableGrant, Topic};
-pub use identity::{Credential, Identity, Party};
+pub use identity::{Credential, Identity, Party, USER_CLAIMS};
 pub use offset::Offset;
 pub use timestamp::Timestamp;
 pub use verdict::{Effect, Sight, Verdict, View};

@@ -99,7 +99,7 @@ fn table(channel: &Channel) -> Option<(&str, &str)> {
 
 fn answer(row: &Row, channel: &Channel) -> Result<Answer, Error> {
     if row.try_get::<_, Option<bool>>(0)? != Some(true) {
-        return Ok(Err(refusal(row.try_get::<_, Option<&str>>(1)?.unwrap_or_default(), channel)));
+        return Ok(Err(refusal(row.try_get::<_, Option<&str>>(1)?.unwrap_or_default())));
     }
     let grant = match channel {
         Channel::Messages(name) => Grant { topic: Topic::Channel(name.clone()), table: None },
@@ -111,12 +111,19 @@ fn answer(row: &Row, channel: &Channel) -> Result<Answer, Error> {
     Ok(Ok(Arc::new(grant)))
 }
 
-fn refusal(reason: &str, channel: &Channel) -> Refusal {
-    match (reason, channel) {
-        ("no_table" | "not_enabled", _) => Refusal::NoTable,
-        ("no_channel", _) => Refusal::NoChannel,
-        ("no_role" | "role_not_granted", _) => Refusal::NoRole,
-        _ => Refusal::Forbidden,
+fn refusal(reason: &str) -> Refusal {
+    match reason {
+        "no_table" => Refusal::NoTable,
+        "not_enabled" => Refusal::NotEnabled,
+        "no_channel" => Refusal::NoChannel,
+        "no_privilege" => Refusal::NoPrivilege,
+        "policies" => Refusal::Policies,
+        "no_role" => Refusal::NoRole,
+        "role_not_granted" => Refusal::RoleNotGranted,
+        _ => {
+            let failed = reason.strip_prefix("policy_failed ");
+            failed.map_or(Refusal::Forbidden, |sqlstate| Refusal::PolicyFailed(sqlstate.into()))
+        }
     }
 }
 

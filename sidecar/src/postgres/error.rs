@@ -46,6 +46,24 @@ impl Error {
         }
     }
 
+    /// The server's function that refused.
+    pub(super) fn routine(&self) -> Option<&str> {
+        self.refusal()?.routine()
+    }
+
+    /// Whether one of our functions refused, and none that it called.
+    pub(super) fn is_of_function(&self, name: &str) -> bool {
+        let place = self.refusal().and_then(DbError::where_).unwrap_or_default();
+        place.strip_prefix("PL/pgSQL function ").is_some_and(|rest| rest.starts_with(name))
+    }
+
+    fn refusal(&self) -> Option<&DbError> {
+        match self {
+            Self::Postgres(error) => error.as_db_error(),
+            _ => None,
+        }
+    }
+
     /// Whether waiting cannot help: somebody has to change settings or rights.
     #[must_use]
     pub fn is_definite(&self) -> bool {

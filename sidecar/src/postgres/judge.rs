@@ -11,8 +11,8 @@ const KNOW: &str = "select count(realtime.know_identity(i.id, i.role, i.claims))
      from unnest($1::int4[], $2::text[], $3::text[]) i(id, role, claims)";
 const FORGET: &str = "select count(realtime.forget_identity(i.id)) from unnest($1::int4[]) i(id)";
 const SEAT: &str = "select realtime.seat($1, $2)";
-const JUDGE_SEATED: &str = "select offsets, seen_by, verdicts from realtime.judge($1, $2, $3)";
-const JUDGE: &str = "select offsets, seen_by, verdicts from realtime.judge($1, $2, $3, $4)";
+const JUDGE_SEATED: &str = "select offsets, seen_by, verdicts, failures from realtime.judge($1, $2, $3)";
+const JUDGE: &str = "select offsets, seen_by, verdicts, failures from realtime.judge($1, $2, $3, $4)";
 
 /// Row events of a table, by their places in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,8 @@ pub struct Judgement {
     offsets: Vec<i64>,
     /// For each event who sees something of it.
     seen: Vec<Vec<(i32, Verdict)>>,
+    /// On whom there is no verdict, and the code of the error that a policy raised for them.
+    failures: Vec<(i32, Box<str>)>,
 }
 
 impl Judgement {
@@ -54,7 +56,18 @@ impl Judgement {
                 }
             }
         }
-        Some(Self { offsets, seen })
+        Some(Self { offsets, seen, failures: Vec::new() })
+    }
+
+    fn with_failures(mut self, seen_by: &[i32], codes: &[&str]) -> Self {
+        let failed = seen_by.iter().zip(codes).filter(|(_, code)| !code.is_empty());
+        self.failures = failed.map(|(&number, &code)| (number, code.into())).collect();
+        self
+    }
+
+    /// For whom a policy raised an error, and its SQLSTATE.
+    pub fn failures(&self) -> impl Iterator<Item = (i32, &str)> {
+        self.failures.iter().map(|(number, code)| (*number, &**code))
     }
 
     /// Who sees something of the event at this place; everybody else sees nothing. `None` when it was not judged.
@@ -146,7 +159,9 @@ async fn judgement(
     let rows = session.judge_within(deadline, statement, parameters).await?;
     let row = rows.first().ok_or(Error::NoRow)?;
     let (seen_by, verdicts): (Vec<i32>, Vec<&str>) = (row.try_get(1)?, row.try_get(2)?);
-    Judgement::new(row.try_get(0)?, &seen_by, &verdicts).ok_or(Error::NoRow)
+    let failures: Option<Vec<&str>> = row.try_get(3)?;
+    let judgement = Judgement::new(row.try_get(0)?, &seen_by, &verdicts).ok_or(Error::NoRow)?;
+    Ok(judgement.with_failures(&seen_by, &failures.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -169,6 +184,8 @@ mod tests {
         assert_eq!(numbers(&judgement, 6), None);
         let empty = Judgement::new(vec![5], &[], &[]).expect("an answer");
         assert_eq!(numbers(&empty, 5), Some(vec![]), "it was judged, and nobody sees it");
+        let failed = judgement.with_failures(&[3, 7], &["", "22012"]);
+        assert_eq!(failed.failures().collect::<Vec<_>>(), [(7, "22012")]);
     }
 
     #[test]

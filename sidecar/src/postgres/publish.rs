@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::{error::SqlState, types::Type};
 
 use super::{Database, Error, Session};
-use crate::model::{ChannelName, Identity};
+use crate::model::{ChannelName, Identity, Refusal};
 
 /// A policy that takes longer denies. The write may still happen: its `message_id` makes trying again safe.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ pub struct Published {
 pub enum PublishError {
     /// The caller's policies do not allow it, or there is no such channel.
     #[error("not allowed to publish on this channel")]
-    Forbidden,
+    Forbidden(Refusal),
     /// The channel's or the event's name breaks a rule.
     #[error("the channel or event name is not accepted")]
     BadName,
@@ -46,6 +46,18 @@ pub enum PublishError {
     /// There is no answer.
     #[error(transparent)]
     Unavailable(Error),
+}
+
+impl PublishError {
+    /// What was refused, if that is what it is.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Forbidden(refusal) => Some(refusal.clone()),
+            Self::Failed(error) => Some(Refusal::PolicyFailed(error.sqlstate()?.code().into())),
+            _ => None,
+        }
+    }
 }
 
 /// Publishes as this identity, and returns after the commit.
@@ -82,7 +94,7 @@ fn publish_error(error: Error) -> PublishError {
         return PublishError::Unavailable(error);
     };
     match state {
-        SqlState::INSUFFICIENT_PRIVILEGE => PublishError::Forbidden,
+        SqlState::INSUFFICIENT_PRIVILEGE => PublishError::Forbidden(refusal(&error)),
         SqlState::INVALID_PARAMETER_VALUE => PublishError::BadName,
         SqlState::PROGRAM_LIMIT_EXCEEDED => PublishError::TooLarge,
         SqlState::UNIQUE_VIOLATION => PublishError::BadId,
@@ -98,5 +110,17 @@ fn publish_error(error: Error) -> PublishError {
             PublishError::Unavailable(error)
         }
         _ => PublishError::Failed(error),
+    }
+}
+
+/// Why there is no right: the server uses one code for all of it, and says elsewhere where it was missed.
+fn refusal(error: &Error) -> Refusal {
+    match error.routine() {
+        Some("ExecWithCheckOptions") => Refusal::Policies,
+        Some("aclcheck_error") => Refusal::NoPrivilege,
+        // Ours: no channel has this name. A policy's function raises in the same place, and says as little.
+        Some("exec_stmt_raise") if error.is_of_function("realtime.publish_as") => Refusal::NoChannel,
+        Some("exec_stmt_raise") => Refusal::PolicyFailed(SqlState::INSUFFICIENT_PRIVILEGE.code().into()),
+        _ => Refusal::Forbidden,
     }
 }

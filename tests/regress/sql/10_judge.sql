@@ -36,6 +36,9 @@ create view verdicts as
     from from_here f, unnest(array[1, 2, 3, 4, 5, 6]) i(id),
          realtime.judge('doc'::regclass, f.head, f.head + 1000, array[1, 2, 3, 4, 5, 6]) v, generate_subscripts(v.offsets, 1) e(n);
 select event, string_agg(old_new, ' ' order by id) as ada_grace_eve_anon_service_bad from verdicts group by event order by event;
+-- For whom a policy raised an error, and which.
+select v.seen_by, v.failures from from_here f, realtime.judge('doc'::regclass, f.head, f.head + 1000, array[1, 3, 6]) v;
+select v.seen_by, v.failures from from_here f, realtime.judge('doc'::regclass, f.head, f.head + 1000, array[1]) v;
 -- Who is seated is judged without being named; who sees nothing is not in the answer.
 select realtime.seat('doc'::regclass, array[2, 3, 5]);
 select realtime.seat('doc'::regclass, array[99]);
