@@ -21,6 +21,9 @@ create table realtime.messages (
 ) with (fillfactor = 90);  -- room for the counters, which stand in no index: their updates stay on the page
 create index messages_channel_name_created_at on realtime.messages (channel_name, created_at);
 comment on table realtime.messages is 'Published messages. INSERT policies decide who may publish. Not dumped: a restore must not send them again.';
+comment on column realtime.messages.ws_audience_count is 'Subscriptions that the message was delivered to while it was new.';
+comment on column realtime.messages.wh_audience_count is 'Webhooks of the channel when the message was published.';
+comment on column realtime.messages.wh_delivered_count is 'Webhooks that have answered with success.';
 comment on column realtime.messages.sender is 'Subject (sub) of the sender''s token, in full; sender_id holds it when it is a uuid.';
 alter table realtime.messages enable row level security;
 grant insert (channel_name, event_name, payload) on realtime.messages to public;
@@ -66,7 +69,7 @@ begin
   new.channel_id := realtime._best_channel(new.channel_name);
   new.payload := coalesce(new.payload, '{}');
   new.ws_audience_count := 0;
-  new.wh_audience_count := 0;
+  new.wh_audience_count := coalesce((select cardinality(array_remove(c.webhook_urls, null)) from realtime.channels c where c.id = new.channel_id), 0);
   new.wh_delivered_count := 0;
   new.created_at := clock_timestamp();
   return new;

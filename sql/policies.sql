@@ -70,6 +70,7 @@ create function realtime.keep_house() returns text
 as $$
 begin
   perform realtime.cleanup_messages();
+  perform realtime.cleanup_webhook_deliveries(10000);
   perform realtime.save_policies();
   begin
     perform realtime._notice_changes(true);
@@ -79,4 +80,4 @@ begin
   return realtime.rotate();
 end $$;
 comment on function realtime.keep_house() is
-  'Retention of messages and log, saved policies, tables that changed without events. Called every ten seconds by the worker, or by a sidecar when there is none.';
+  'Retention of messages, webhook deliveries and log, saved policies, tables that changed without events. Called every ten seconds by the worker, or by a sidecar when there is none.';

@@ -11,6 +11,7 @@ use crate::{
     auth::{Authenticator, Authorizer, SetupError},
     config::Config,
     connection::Services,
+    counters,
     court::Court,
     demo::{self, DemoState},
     denials::Denials,
@@ -22,6 +23,7 @@ use crate::{
     replay::Replay,
     tasks::Tasks,
     transport::{Admission, Listener, ListenerLimits, OpeningState, realtime_router},
+    webhook::{Sender, SenderError},
 };
 
 /// A built sidecar: addresses are bound, nothing runs yet.
@@ -31,6 +33,8 @@ pub struct App {
     services: Arc<Services>,
     public: Listener,
     admin: Listener,
+    /// `None` when others send the webhooks.
+    sender: Option<Sender>,
     /// Sockets; asked to leave first.
     connections: Tasks,
     /// Everything that serves them; stopped when they are gone.
@@ -47,6 +51,9 @@ pub enum BuildError {
     /// The way to the database cannot be set up.
     #[error("the way to the database cannot be set up: {}", .0.chain())]
     Database(#[from] postgres::Error),
+    /// Webhooks cannot be sent.
+    #[error("webhooks cannot be sent: {0}")]
+    Webhooks(#[from] SenderError),
     /// An address cannot be bound.
     #[error("{address} cannot be listened on: {error}; stop what uses it, or set another address")]
     Bind {
@@ -68,10 +75,11 @@ impl App {
         let database = Arc::new(Database::new(&config.database)?);
         let support = Tasks::new();
         let services = Arc::new(services(&config, &database, metrics, &support)?);
+        let sender = sender(&config, &services)?;
         let limits = ListenerLimits::new(&config);
         let public = bind(config.listen, limits).await?;
         let admin = bind(config.admin_listen, limits).await?;
-        Ok(Self { config, database, services, public, admin, connections: Tasks::new(), support })
+        Ok(Self { config, database, services, public, admin, sender, connections: Tasks::new(), support })
     }
 
     /// The public and the admin address, with the ports that were found when none were asked for.
@@ -84,7 +92,7 @@ impl App {
     }
 
     /// Runs until `stop` fires, then lets every client go within the deadline and leaves nothing on the server.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         self.start_support();
         let state = OpeningState {
             services: Arc::clone(&self.services),
@@ -119,13 +127,9 @@ impl App {
         }))
     }
 
-    fn start_support(&self) {
+    fn start_support(&mut self) {
         let stop = self.support.stopping();
-        let database = &self.config.database;
-        let backoff = Backoff::new(
-            Duration::from_millis(database.reconnect_ms),
-            Duration::from_millis(database.reconnect_max_ms),
-        );
+        let backoff = backoff(&self.config);
         let services = &self.services;
         let (jwks, jwks_stop) = (services.authenticator.jwks(), stop.clone());
         self.support.spawn(async move { jwks.run(jwks_stop).await });
@@ -146,8 +150,35 @@ impl App {
         );
         self.support.spawn(reader.run(stop.clone()));
         let metrics = Arc::clone(&services.metrics);
-        self.support.spawn(listen::run(Arc::clone(&self.database), bell, metrics, backoff, stop));
+        self.support.spawn(listen::run(Arc::clone(&self.database), bell, metrics, backoff, stop.clone()));
+        self.start_counting(stop.clone());
+        if let Some(sender) = self.sender.take() {
+            self.support.spawn(sender.run(stop));
+        }
     }
+
+    fn start_counting(&self, stop: CancellationToken) {
+        let counters = &self.config.counters;
+        if counters.messages_max == 0 {
+            return;
+        }
+        let (hub, metrics) = (Arc::clone(&self.services.hub), Arc::clone(&self.services.metrics));
+        self.support.spawn(counters::run(Arc::clone(&self.database), hub, metrics, counters.flush, stop));
+    }
+}
+
+fn backoff(config: &Config) -> Backoff {
+    let database = &config.database;
+    Backoff::new(Duration::from_millis(database.reconnect_ms), Duration::from_millis(database.reconnect_max_ms))
+}
+
+fn sender(config: &Config, services: &Services) -> Result<Option<Sender>, SenderError> {
+    if !config.webhooks.enabled {
+        return Ok(None);
+    }
+    let (hub, metrics) = (Arc::clone(&services.hub), Arc::clone(&services.metrics));
+    let (database, settings) = (Arc::clone(&services.database), config.webhooks.clone());
+    Sender::new(database, hub, metrics, settings, config.limits.event_bytes_max, backoff(config)).map(Some)
 }
 
 async fn bind(address: SocketAddr, limits: ListenerLimits) -> Result<Listener, BuildError> {
@@ -160,7 +191,7 @@ fn services(
     metrics: Arc<Metrics>,
     support: &Tasks,
 ) -> Result<Services, SetupError> {
-    let hub = Arc::new(Hub::new(config.limits.recent_bytes_max));
+    let hub = Arc::new(Hub::new(config.limits.recent_bytes_max).counting(config.counters.messages_max));
     let recheck = Duration::from_millis(config.timing.recheck_ms);
     let judge = Duration::from_millis(config.timing.judge_ms);
     let pool_size = config.database.pool_size_max;

@@ -13,11 +13,12 @@ mod layer;
 mod seeds;
 mod sources;
 mod values;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 pub use auth::{AuthSettings, JwksSource};
 pub use database::DatabaseSettings;
@@ -26,6 +27,7 @@ pub use fault::{Fault, Faults};
 pub use keys::KeySetting;
 pub use layer::Origin;
 pub use sources::Sources;
+pub use webhooks::{Retry, SigningKey, WebhookSettings};
 
 use values::Values;
 
@@ -61,6 +63,10 @@ pub struct Config {
     pub limits: Limits,
     /// Times.
     pub timing: Timing,
+    /// Whether and how webhooks are sent.
+    pub webhooks: WebhookSettings,
+    /// Whether and how deliveries are counted.
+    pub counters: CounterSettings,
     /// What is logged and how.
     pub log: LogSettings,
     /// What the operator should know although it is no fault; to be logged once at start.
@@ -110,6 +116,15 @@ pub struct Timing {
     pub snapshot_ms: u64,
     pub judge_ms: u64,
     pub drain_ms: u64,
+}
+
+/// How the counters of messages are kept.
+#[derive(Clone, Debug)]
+pub struct CounterSettings {
+    /// How often they are written.
+    pub flush: Duration,
+    /// Messages whose counts may wait; 0: nothing is counted.
+    pub messages_max: usize,
 }
 
 /// What is logged and how.
@@ -176,6 +191,7 @@ impl Config {
         let database = DatabaseSettings::build(values);
         let auth = AuthSettings::build(values);
         let (limits, timing) = (limits(values), timing(values));
+        let (webhooks, counters) = (WebhookSettings::build(values), counters(values));
         let log = log(values);
         Some(Self {
             listen: listen?,
@@ -188,6 +204,8 @@ impl Config {
             auth: auth?,
             limits,
             timing,
+            webhooks: webhooks?,
+            counters,
             log: log?,
             warnings: values.take_warnings(),
         })
@@ -235,6 +253,14 @@ fn timing(values: &mut Values) -> Timing {
         snapshot_ms: values.number("timing.snapshot_ms", 1000, HOUR_MS),
         judge_ms: values.number("timing.judge_ms", 100, 60_000),
         drain_ms: values.number("timing.drain_ms", 0, HOUR_MS),
+    }
+}
+
+fn counters(values: &mut Values) -> CounterSettings {
+    let messages_max = values.count("counters.messages_max", 1, 10_000_000);
+    CounterSettings {
+        flush: Duration::from_millis(values.number("counters.flush_ms", 10, 3_600_000)),
+        messages_max: if values.flag("counters.enabled") { messages_max } else { 0 },
     }
 }
 

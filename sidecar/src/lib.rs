@@ -16,6 +16,7 @@
 //! * [`hub`] — who gets what: topics, the newest events, a bounded queue for each connection.
 //! * [`court`] — tables whose policies decide: each event judged before anybody gets it.
 //! * [`reader`], [`replay`] — the log into the hub; pages of it for those who come back.
+//! * [`webhook`] — messages to the receivers that their channels name; [`counters`] — how many got which.
 //! * [`connection`] — one task per socket: commands in, events out.
 //! * [`demo`] — a page that shows it all, when asked for.
 //! * [`transport`] — accepting connections, and the opening request.
@@ -28,6 +29,7 @@ pub mod auth;
 pub mod check;
 pub mod config;
 pub mod connection;
+pub mod counters;
 pub mod court;
 pub mod demo;
 pub mod denials;
@@ -46,3 +48,4 @@ pub mod tail;
 pub mod tasks;
 pub mod telemetry;
 pub mod transport;
+pub mod webhook;

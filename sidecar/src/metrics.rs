@@ -80,6 +80,14 @@ pub struct Metrics {
     pub recent_bytes: Gauge,
     /// Publishes, by outcome.
     pub publishes: Labelled,
+    /// Requests to webhooks, by outcome.
+    pub webhooks: Labelled,
+    /// Those requests, in seconds.
+    pub webhook_seconds: Histogram,
+    /// 1 while this sidecar is the one that sends webhooks.
+    pub webhook_sender: Gauge,
+    /// Messages whose deliveries were not counted because too many waited for that.
+    pub counts_lost: Counter,
     /// Tokens refused, by reason.
     pub auth_failures: Labelled,
     /// What was denied, by what it was and why.
@@ -195,6 +203,10 @@ impl Metrics {
             queue_bytes: f.gauge("queue_bytes", "Bytes that wait for sockets"),
             recent_bytes: f.gauge("recent_bytes", "Bytes of recent events in memory"),
             publishes: f.labelled("publishes", "Messages that clients published", "outcome"),
+            webhooks: f.labelled("webhooks", "Requests to webhooks", "outcome"),
+            webhook_seconds: f.seconds("webhook", "Duration of requests to webhooks"),
+            webhook_sender: f.gauge("webhook_sender", "1 while this sidecar is the one that sends webhooks"),
+            counts_lost: f.counter("counts_lost", "Messages whose deliveries were not counted"),
             auth_failures: f.labelled("auth_failures", "Tokens refused", "reason"),
             denials: f.labelled_by("denials", "Denials, each of them logged while there is room", ["what", "reason"]),
             revocations: f.counter("revocations", "Subscriptions ended because a right was lost"),

@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use page::{Page, code_words, links, rows};
 use wire::Conversation;
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -24,6 +24,7 @@ const PAGES: [&str; 11] = [
     "docs/protocol.md",
     "docs/sql.md",
     "docs/policies.md",
+    "docs/webhooks.md",
     "docs/lifecycle.md",
     "docs/operations.md",
     "docs/errors.md",
@@ -190,6 +191,15 @@ async fn the_page_on_policies_works_as_it_is_written() {
     let (_database, session) = bare().await;
     session.batch_execute("create extension realtime; select realtime.create_roles()").await.unwrap();
     for block in Page::read("docs/policies.md").blocks("sql") {
+        sql::run(&session, &block).await;
+    }
+}
+
+#[tokio::test]
+async fn the_page_on_webhooks_works_as_it_is_written() {
+    let (_database, session) = bare().await;
+    session.batch_execute("create extension realtime; select realtime.create_roles()").await.unwrap();
+    for block in Page::read("docs/webhooks.md").blocks("sql") {
         sql::run(&session, &block).await;
     }
 }

@@ -22,7 +22,7 @@
 //! * [`token`]: tokens, good and bad.
 //! * [`proxy`]: a TCP proxy that cuts, freezes or slows connections.
 //! * [`quota`]: a small disk.
-//! * [`http`]: one HTTP request.
+//! * [`http`]: one HTTP request; [`catcher`]: a server that catches them.
 //! * [`wait`]: waiting for a condition, never for a time.
 //! * [`port`]: free ports.
 //! * [`random`]: random numbers that a printed seed brings back.
@@ -32,6 +32,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 #![forbid(unsafe_code)]
 
+pub mod catcher;
 pub mod client;
 pub mod database;
 pub mod frame;
@@ -48,6 +49,7 @@ pub mod stack;
 pub mod token;
 pub mod wait;
 
+pub use catcher::{Catcher, Caught, Reply};
 pub use client::{Client, Closed, Connect, Dialect, Refusal};
 pub use database::Database;
 pub use frame::Frame;

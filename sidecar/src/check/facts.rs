@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What the sidecar calls.
-pub(super) const FUNCTIONS: [&str; 13] = [
+pub(super) const FUNCTIONS: [&str; 18] = [
     "contract_version",
     "tick",
     "ring",
@@ -24,6 +24,11 @@ pub(super) const FUNCTIONS: [&str; 13] = [
     "publish_as",
     "begin_snapshot",
     "snapshot",
+    "count_messages",
+    "elect_webhook_sender",
+    "claim_webhooks",
+    "webhook_wait_ms",
+    "finish_webhooks",
 ];
 
 const SERVER: &str = "

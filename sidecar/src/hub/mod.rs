@@ -10,6 +10,7 @@
 mod outbox;
 mod recent;
 mod shard;
+mod tally;
 
 use std::{
     collections::HashMap,
@@ -25,9 +26,10 @@ pub use outbox::{Delivery, Item, Note, Outbox, Seen};
 use recent::Recent;
 pub use recent::{Page, PageLimits};
 use shard::Shards;
+pub use tally::{Counts, MessageId, Tally};
 
 use crate::{
-    model::{Event, Gap, Offset, Topic},
+    model::{Event, EventKind, Gap, Offset, Topic},
     protocol::Published,
 };
 
@@ -78,6 +80,7 @@ pub struct Hub {
     database_up: AtomicBool,
     connections: Mutex<HashMap<ConnectionId, Arc<Outbox>>>,
     ids: AtomicU64,
+    tally: Tally,
 }
 
 impl Hub {
@@ -92,7 +95,20 @@ impl Hub {
             database_up: AtomicBool::new(false),
             connections: Mutex::default(),
             ids: AtomicU64::new(1),
+            tally: Tally::new(0),
         }
+    }
+
+    /// The same hub, which counts the deliveries of up to `messages_max` messages until they are taken from its tally.
+    #[must_use]
+    pub fn counting(self, messages_max: usize) -> Self {
+        Self { tally: Tally::new(messages_max), ..self }
+    }
+
+    /// How many got which message.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Begins at the log's head; until then nobody can join. `newest` are the events that lead there from `after`, for
@@ -121,7 +137,7 @@ impl Hub {
     pub fn publish(&self, batch: Batch) -> usize {
         let until = batch.until;
         let published = self.announce(batch);
-        let deliveries = published.iter().map(|event| self.serve(event)).sum();
+        let deliveries = published.iter().map(|event| self.serve_counted(event)).sum();
         self.settle(until);
         deliveries
     }
@@ -131,6 +147,14 @@ impl Hub {
         let published = number(batch.after, batch.events);
         self.recent.write().extend(&published, batch.until);
         published
+    }
+
+    fn serve_counted(&self, event: &Arc<Published>) -> usize {
+        let deliveries = self.serve(event);
+        if let EventKind::Message(message) = &event.event().kind {
+            self.tally.delivered(&message.id, deliveries);
+        }
+        deliveries
     }
 
     /// Second step, for each event: whoever has joined gets it into the queue.
@@ -262,7 +286,7 @@ pub(crate) mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::model::{EventKind, GapReason, Op, Relation, RowChange, Timestamp};
+    use crate::model::{GapReason, Op, Relation, RowChange, Timestamp};
 
     /// An insert into a table.
     pub(crate) fn event(number: i64, table: u32) -> Event {

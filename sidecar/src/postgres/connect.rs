@@ -116,13 +116,16 @@ impl Database {
     ///
     /// When none can be made in time, or the login role may do too much.
     pub async fn own(&self) -> Result<(Client, Connection), Error> {
-        let (client, mut connection) = self.probe().await?;
-        let judged = async { Ok(judge_role(&client).await) };
-        match while_connected(&mut connection, judged).await? {
-            Ok(()) => Ok((client, connection)),
-            Err(Judgement::Failed(error)) => Err(error.into()),
-            Err(Judgement::Refused(fault)) => Err(Error::Role(fault)),
-        }
+        judged(self.probe().await?).await
+    }
+
+    /// As [`Database::own`], past any pooler: for what the session itself holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::own`].
+    pub(super) async fn own_direct(&self) -> Result<(Client, Connection), Error> {
+        judged(self.listen().await?).await
     }
 
     async fn open(
@@ -172,6 +175,15 @@ fn pool(settings: &DatabaseSettings, config: &tokio_postgres::Config, tls: &Make
         .pre_recycle(Hook::async_fn(move |client, metrics| Box::pin(still_good(client, *metrics, age_max))))
         .build()
         .expect("a pool with timeouts and a runtime is always built")
+}
+
+async fn judged((client, mut connection): (Client, Connection)) -> Result<(Client, Connection), Error> {
+    let judgement = async { Ok(judge_role(&client).await) };
+    match while_connected(&mut connection, judgement).await? {
+        Ok(()) => Ok((client, connection)),
+        Err(Judgement::Failed(error)) => Err(error.into()),
+        Err(Judgement::Refused(fault)) => Err(Error::Role(fault)),
+    }
 }
 
 /// Why a new connection may not be used.

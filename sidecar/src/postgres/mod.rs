@@ -4,6 +4,7 @@ pub mod authorize;
 mod backoff;
 mod call;
 mod connect;
+pub mod count;
 mod error;
 pub mod judge;
 pub mod listen;
@@ -12,6 +13,7 @@ pub mod publish;
 mod row;
 pub mod snapshot;
 mod tls;
+pub mod webhook;
 
 pub use backoff::{Backoff, random_fraction};
 pub use call::Session;
