@@ -19,10 +19,11 @@ use crate::{
     hub::Hub,
     metrics::Metrics,
     postgres::{self, Backoff, Database, listen},
+    protocol::{DialectId, Insforge},
     reader::Reader,
     replay::Replay,
     tasks::Tasks,
-    transport::{Admission, Listener, ListenerLimits, OpeningState, realtime_router},
+    transport::{Admission, Listener, ListenerLimits, OpeningState, engine_router, realtime_router},
     webhook::{Sender, SenderError},
 };
 
@@ -98,6 +99,10 @@ impl App {
             services: Arc::clone(&self.services),
             admission: Arc::new(Admission::new(&self.config.limits)),
             origins: self.config.origins.clone().into(),
+            engine_dialect: DialectId::insforge(Insforge {
+                live_codes: self.config.insforge.live_codes,
+                prefixes_channel: self.config.insforge.prefixes_channel,
+            }),
             connections: self.connections.clone(),
         };
         let http = HttpState { metrics: Arc::clone(&self.services.metrics), origins: Arc::clone(&state.origins) };
@@ -114,7 +119,7 @@ impl App {
 
     fn routes(&self, state: OpeningState) -> Router {
         let origins = Arc::clone(&state.origins);
-        let routes = realtime_router(state);
+        let routes = realtime_router(state.clone()).merge(engine_router(state));
         if !self.config.demo {
             return routes;
         }

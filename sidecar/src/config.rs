@@ -59,6 +59,8 @@ pub struct Config {
     pub database: DatabaseSettings,
     /// Who is let in.
     pub auth: AuthSettings,
+    /// What differs between servers of InsForge's protocol.
+    pub insforge: InsforgeSettings,
     /// Sizes and counts.
     pub limits: Limits,
     /// Times.
@@ -71,6 +73,15 @@ pub struct Config {
     pub log: LogSettings,
     /// What the operator should know although it is no fault; to be logged once at start.
     pub warnings: Vec<String>,
+}
+
+/// What differs between servers of InsForge's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InsforgeSettings {
+    /// Codes of errors are those of the live system.
+    pub live_codes: bool,
+    /// `meta.channel` begins with `realtime:`.
+    pub prefixes_channel: bool,
 }
 
 /// Sizes are bytes, the rest are counts. `config.default.toml` says what each is for.
@@ -107,6 +118,7 @@ pub struct Timing {
     pub engine_upgrade_ms: u64,
     pub engine_post_ms: u64,
     pub handshake_ms: u64,
+    pub connect_ms: u64,
     pub poll_ms: u64,
     pub busy_tick_ms: u64,
     pub house_ms: u64,
@@ -190,6 +202,7 @@ impl Config {
         let demo_psql = values.text("demo_psql");
         let database = DatabaseSettings::build(values);
         let auth = AuthSettings::build(values);
+        let insforge = insforge(values);
         let (limits, timing) = (limits(values), timing(values));
         let (webhooks, counters) = (WebhookSettings::build(values), counters(values));
         let log = log(values);
@@ -202,6 +215,7 @@ impl Config {
             deliver,
             database: database?,
             auth: auth?,
+            insforge,
             limits,
             timing,
             webhooks: webhooks?,
@@ -209,6 +223,13 @@ impl Config {
             log: log?,
             warnings: values.take_warnings(),
         })
+    }
+}
+
+fn insforge(values: &mut Values) -> InsforgeSettings {
+    InsforgeSettings {
+        live_codes: values.one_of("insforge.error_codes", ["seed", "live"]) == 1,
+        prefixes_channel: values.one_of("insforge.meta_channel", ["plain", "prefixed"]) == 1,
     }
 }
 
@@ -243,6 +264,7 @@ fn timing(values: &mut Values) -> Timing {
         engine_pong_ms: values.number("timing.engine_pong_ms", 100, HOUR_MS),
         engine_upgrade_ms: values.number("timing.engine_upgrade_ms", 100, HOUR_MS),
         engine_post_ms: values.number("timing.engine_post_ms", 100, HOUR_MS),
+        connect_ms: values.number("timing.connect_ms", 100, HOUR_MS),
         handshake_ms: values.number("timing.handshake_ms", 10, HOUR_MS),
         poll_ms: values.number("timing.poll_ms", 10, 60_000),
         busy_tick_ms: values.number("timing.busy_tick_ms", 1, 60_000),

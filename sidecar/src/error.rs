@@ -168,6 +168,10 @@ pub enum CloseReason {
     NotText,
     /// The peer broke RFC 6455.
     Protocol,
+    /// The client said that it leaves.
+    Left,
+    /// The client did not say in time who it is.
+    NoGreeting,
     /// A packet under the protocol's frames was none.
     BadPacket,
     /// Too many bad frames.
@@ -193,7 +197,8 @@ impl CloseReason {
             Self::TooLarge => 1009,
             Self::NotText => 1007,
             Self::Protocol => 1002,
-            Self::BadPacket | Self::Abuse => 4400,
+            Self::Left => 1000,
+            Self::NoGreeting | Self::BadPacket | Self::Abuse => 4400,
             Self::Token => 4401,
             Self::RightsGone => 4403,
             Self::TooSlow | Self::Dead => 4408,
@@ -209,6 +214,8 @@ impl CloseReason {
             Self::TooLarge => "1009",
             Self::NotText => "1007",
             Self::Protocol => "1002",
+            Self::Left => "1000",
+            Self::NoGreeting => "4400_greeting",
             Self::BadPacket => "4400_packet",
             Self::Abuse => "4400",
             Self::Token => "4401",
@@ -227,6 +234,8 @@ impl CloseReason {
             Self::TooLarge => "message too large",
             Self::NotText => "text frames must be UTF-8",
             Self::Protocol => "not a valid websocket frame",
+            Self::Left => "goodbye",
+            Self::NoGreeting => "no CONNECT packet came in time",
             Self::BadPacket => "not a packet of the protocol",
             Self::Abuse => "too many invalid messages",
             Self::Token => "token has expired: connect again with a new one",

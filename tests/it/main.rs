@@ -19,6 +19,7 @@ mod fold;
 mod gaps;
 mod identity;
 mod insforge;
+mod insforge_socket;
 mod judge_attacks;
 mod keys;
 mod large;

@@ -17,6 +17,7 @@
 //! * [`server`]: a Postgres server of this process; most tests share one and have a [`database`] each.
 //! * [`sidecar`]: the sidecar's process: start, ask, stop, kill.
 //! * [`client`]: a WebSocket client that checks every frame against the protocol's schemas and rules.
+//! * [`packets`]: a client of Socket.IO.
 //! * [`plain`]: one that checks nothing, for load and faults.
 //! * [`frame`], [`schema`]: what the client receives, and `docs/protocol/*.schema.json`.
 //! * [`token`]: tokens, good and bad.
@@ -37,6 +38,7 @@ pub mod client;
 pub mod database;
 pub mod frame;
 pub mod http;
+pub mod packets;
 pub mod plain;
 pub mod port;
 pub mod proxy;
@@ -53,6 +55,7 @@ pub use catcher::{Catcher, Caught, Reply};
 pub use client::{Client, Closed, Connect, Dialect, Refusal};
 pub use database::Database;
 pub use frame::Frame;
+pub use packets::PacketClient;
 pub use plain::PlainClient;
 pub use proxy::{Mode, Proxy};
 pub use quota::SmallDisk;

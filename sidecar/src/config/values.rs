@@ -78,6 +78,15 @@ impl Values {
         matches!(self.value(key), Some(Value::Boolean(true)))
     }
 
+    /// Which of two words; the first when it is neither.
+    pub(super) fn one_of(&mut self, key: &str, words: [&str; 2]) -> usize {
+        let text = self.text(key);
+        words.iter().position(|word| *word == text).unwrap_or_else(|| {
+            self.fault(key, "it is no word that is known here", format!("give {} or {}", words[0], words[1]));
+            0
+        })
+    }
+
     /// A list of texts.
     pub(super) fn list(&mut self, key: &str) -> Vec<String> {
         let Some(Value::Array(items)) = self.value(key) else {

@@ -86,6 +86,10 @@ impl Connection {
                     self.refuse(&error, command.reference(), None);
                 }
             },
+            Err(it) if it.ends => {
+                self.services.metrics.bad_frames.inc();
+                self.closing = Some(CloseReason::BadPacket);
+            }
             Err(it) => self.bad_frame(&it.error, it.reference.as_ref(), now),
         }
     }
@@ -113,6 +117,10 @@ impl Connection {
                 self.send_notice(&Notice::Pong { reference: reference.as_ref(), offset });
             }
             Command::Heartbeat => (),
+            Command::Leave => self.closing = Some(CloseReason::Left),
+            Command::Reply { frame } => self.link.send(frame),
+            // Whoever is here has come in already.
+            Command::Connect { .. } => self.closing = Some(CloseReason::BadPacket),
         }
     }
 
@@ -337,7 +345,7 @@ impl Command {
             Self::Unsubscribe { reference, .. } | Self::AccessToken { reference, .. } | Self::Ping { reference } => {
                 reference.as_ref()
             }
-            Self::Heartbeat => None,
+            Self::Heartbeat | Self::Leave | Self::Reply { .. } | Self::Connect { .. } => None,
         }
     }
 }

@@ -11,6 +11,7 @@ mod deliver;
 mod feed;
 mod flow;
 mod link;
+mod lobby;
 mod notes;
 mod refusals;
 mod snapshot;
@@ -31,6 +32,7 @@ use tokio::{sync::Semaphore, time::Sleep};
 use tokio_util::sync::CancellationToken;
 
 pub use link::{Bringing, Engine, Fetching, Link, Mailbox, Probing, Refused};
+pub use lobby::{Visitor, lobby_frame_bytes_max, receive};
 pub use socket::{Incoming, Socket, accept_key};
 
 use bucket::{BadFrames, TokenBucket};

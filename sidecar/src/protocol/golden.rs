@@ -3,6 +3,8 @@
 //! * `> frame` comes from a client, `? command` is what it means;
 //! * `! notice` is told to a client, `@ event [columns]` happens, and `< frame` is what the client gets (`-` for nothing).
 //!
+//! A file is one connection: its steps go through one codec.
+//!
 //! `UPDATE_GOLDEN=1 cargo test` writes the answers anew; read the difference before you commit it.
 
 use std::{
@@ -12,7 +14,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Address, ClientLimits, Command, DecodeError, DialectId, Form, Hello, Notice, Published, Reference, Since};
+use super::{
+    Address, ClientLimits, Codec, Command, Credentials, DecodeError, DialectId, Form, Hello, Insforge, Notice,
+    Published, Reference, Since,
+};
 use crate::{
     error::{Code, CommandError},
     model::{
@@ -33,6 +38,13 @@ fn seed_transcripts() {
     check_folder("seed", DialectId::SEED);
 }
 
+#[test]
+fn insforge_transcripts() {
+    check_folder("insforge", DialectId::INSFORGE);
+    let live = Insforge { live_codes: true, prefixes_channel: true };
+    check_folder("insforge_live", DialectId::insforge(live));
+}
+
 fn check_folder(name: &str, dialect: DialectId) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name);
     let entries = fs::read_dir(&folder).expect("the folder of transcripts");
@@ -45,7 +57,8 @@ fn check_folder(name: &str, dialect: DialectId) {
 fn check_file(file: &Path, dialect: DialectId) {
     let expected = fs::read_to_string(file).expect("a transcript");
     let steps = expected.lines().filter(|line| !line.starts_with(['?', '<']));
-    let lines: Vec<String> = steps.flat_map(|step| play(step, dialect)).collect();
+    let mut codec = dialect.dialect().codec();
+    let lines: Vec<String> = steps.flat_map(|step| play(step, &mut *codec, dialect)).collect();
     let actual = lines.join("\n") + "\n";
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(file, actual).expect("the transcript can be written");
@@ -55,20 +68,21 @@ fn check_file(file: &Path, dialect: DialectId) {
 }
 
 /// A step and its answer.
-fn play(step: &str, dialect: DialectId) -> Vec<String> {
+fn play(step: &str, codec: &mut dyn Codec, dialect: DialectId) -> Vec<String> {
     let answer = match step.split_once(' ') {
-        Some((">", frame)) => format!("? {}", decoded(frame, dialect)),
-        Some(("!", name)) => format!("< {}", told(name, dialect)),
+        Some((">", frame)) => format!("? {}", decoded(frame, codec)),
+        Some(("!", name)) => format!("< {}", told(name, codec)),
         Some(("@", event)) => format!("< {}", happened(event, dialect)),
         _ => return vec![step.to_owned()],
     };
     vec![step.to_owned(), answer]
 }
 
-fn decoded(frame: &str, dialect: DialectId) -> String {
-    match dialect.dialect().codec().decode(frame) {
+fn decoded(frame: &str, codec: &mut dyn Codec) -> String {
+    match codec.decode(frame) {
         Ok(command) => format!("{}{}", describe(&command), referred(command_reference(&command))),
-        Err(DecodeError { error, reference }) => {
+        Err(DecodeError { ends: true, .. }) => "no packet: the connection ends".to_owned(),
+        Err(DecodeError { error, reference, .. }) => {
             format!("refused {}: {}{}", error.code.label(), error.text, referred(reference.as_ref()))
         }
     }
@@ -85,7 +99,7 @@ fn command_reference(command: &Command) -> Option<&Reference> {
         Command::Unsubscribe { reference, .. }
         | Command::AccessToken { reference, .. }
         | Command::Ping { reference } => reference.as_ref(),
-        Command::Heartbeat => None,
+        Command::Heartbeat | Command::Connect { .. } | Command::Leave | Command::Reply { .. } => None,
     }
 }
 
@@ -114,6 +128,13 @@ fn describe(command: &Command) -> String {
         Command::AccessToken { token, .. } => format!("access token of {} bytes", token.0.len()),
         Command::Ping { .. } => "ping".to_owned(),
         Command::Heartbeat => "heartbeat".to_owned(),
+        Command::Connect { credentials } => match credentials {
+            Credentials::Nothing => "connect with nothing".to_owned(),
+            Credentials::Token(token) => format!("connect with a token of {} bytes", token.0.len()),
+            Credentials::ApiKey(key) => format!("connect with a key of {} bytes", key.0.len()),
+        },
+        Command::Leave => "leave".to_owned(),
+        Command::Reply { frame } => format!("reply {frame}"),
     }
 }
 
@@ -135,10 +156,14 @@ fn nobody() -> Identity {
     Identity { role: "anon".into(), claims: "{}".into(), user: None, expires_at: None, credential: Credential::Nothing }
 }
 
-fn told(name: &str, dialect: DialectId) -> String {
+fn told(name: &str, codec: &mut dyn Codec) -> String {
     let address = Address { id: "mine".into(), channel: "table:orders".into() };
-    let reference = Reference(r#""a\"b""#.into());
-    let reference = Some(&reference);
+    let (name, reference) = match name.split_once(" for ") {
+        Some((name, "nobody")) => (name, None),
+        Some((name, reference)) => (name, Some(Reference(reference.into()))),
+        None => (name, Some(Reference(r#""a\"b""#.into()))),
+    };
+    let reference = reference.as_ref();
     let types: [(Arc<str>, Arc<str>); 2] = [("id".into(), "bigint".into()), ("name".into(), "text".into())];
     let columns = Columns::new(["id".into(), "name".into()]);
     let grant = TableGrant {
@@ -191,11 +216,20 @@ fn told(name: &str, dialect: DialectId) -> String {
         "database down" => Notice::Status { up: false, offset: Some(offset(17)) },
         "database up" => Notice::Status { up: true, offset: Some(offset(17)) },
         "refused" => Notice::Error { error: &refused, reference, address: Some(&address) },
+        "refused at the door" => return refused_at_the_door(codec),
         "slow down" => Notice::Error { error: &slow, reference, address: None },
         "ended" => Notice::Error { error: &ended, reference: None, address: Some(&address) },
         unknown => panic!("no notice is called {unknown}"),
     };
-    dialect.dialect().codec().encode(&notice).unwrap_or_else(|| "-".to_owned())
+    codec.encode(&notice).unwrap_or_else(|| "-".to_owned())
+}
+
+/// What each kind of credential is told.
+fn refused_at_the_door(codec: &mut dyn Codec) -> String {
+    let error = CommandError::new(Code::Unauthorized, "the token is not valid: its signature does not match");
+    let kinds = [Credential::Nothing, Credential::AnonymousKey, Credential::ApiKey, Credential::Token];
+    let told = kinds.map(|credential| codec.encode(&Notice::Refused { credential, error: &error }).unwrap_or_default());
+    told.join(" ")
 }
 
 /// `<event> [to column,column…]`, with a `#` behind a column whose numbers are to be strings; `to messages` is what those
@@ -232,6 +266,12 @@ fn event(name: &str) -> Event {
         "message" => message(Some(r#"{"text": "hi", "n": 1.50}"#), Some("ann")),
         "message of the system" => message(Some("null"), None),
         "oversize message" => message(None, Some("ann")),
+        "message that forges meta" => {
+            message(Some(r#"{"a": {"meta": 1}, "meta": {"senderId": "x"}, "z": 1.50}"#), Some("ann"))
+        }
+        "message of a list" => message(Some("[1, 2.0]"), Some("ann")),
+        "empty message" => message(Some("{}"), Some("ann")),
+        "reserved message" => named_message("disconnect", Some("{}"), None),
         unknown => panic!("no event is called {unknown}"),
     };
     let at = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456));
@@ -256,9 +296,13 @@ fn row(op: Op, record: Option<&str>, old_record: Option<&str>, oversize: bool) -
 }
 
 fn message(payload: Option<&str>, sender: Option<&str>) -> EventKind {
+    named_message("said", payload, sender)
+}
+
+fn named_message(event: &str, payload: Option<&str>, sender: Option<&str>) -> EventKind {
     EventKind::Message(Message {
         channel: ChannelName::parse("room:1").expect("a name"),
-        event: "said".into(),
+        event: event.into(),
         payload: payload.map(Box::from),
         id: "0b0d5a36-5a3c-4a52-9d0c-3a8d3f1f2a11".into(),
         sender_type: SenderType(if sender.is_some() { "user" } else { "system" }.into()),

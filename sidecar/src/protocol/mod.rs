@@ -18,14 +18,23 @@ use std::sync::Arc;
 
 use crate::{
     error::CommandError,
-    model::{Columns, Event, Gap, Identity, Offset, TableGrant},
+    model::{Columns, Credential, Event, Gap, Identity, Offset, TableGrant},
 };
 
-pub use insforge::engine;
+pub use insforge::{Insforge, engine};
 pub use published::{Body, Form, Published};
 
 /// Every dialect that is spoken here. [`DialectId`] is an index of it.
-pub static DIALECTS: [&dyn Dialect; 2] = [&native::Native, &seed::Seed];
+pub static DIALECTS: [&dyn Dialect; 6] =
+    [&native::Native, &seed::Seed, &INSFORGE[0], &INSFORGE[1], &INSFORGE[2], &INSFORGE[3]];
+
+/// Each is a dialect of its own, so that what is encoded for one is never sent to another.
+static INSFORGE: [Insforge; 4] = [
+    Insforge { live_codes: false, prefixes_channel: false },
+    Insforge { live_codes: true, prefixes_channel: false },
+    Insforge { live_codes: false, prefixes_channel: true },
+    Insforge { live_codes: true, prefixes_channel: true },
+];
 
 /// Which dialect a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +45,14 @@ impl DialectId {
     pub const NATIVE: Self = Self(0);
     /// The frames of the Fluxbase seed.
     pub const SEED: Self = Self(1);
+    /// InsForge's protocol as it is documented.
+    pub const INSFORGE: Self = Self(2);
+
+    /// InsForge's protocol with these switches.
+    #[must_use]
+    pub fn insforge(switches: Insforge) -> Self {
+        Self(Self::INSFORGE.0 + usize::from(switches.live_codes) + 2 * usize::from(switches.prefixes_channel))
+    }
 
     /// The dialect itself.
     #[must_use]
@@ -76,6 +93,18 @@ pub trait Dialect: Sync {
 /// What a client may ask.
 #[derive(Debug)]
 pub enum Command {
+    /// Says who is there, in protocols where the opening request does not. It comes first and once.
+    Connect {
+        /// What is shown.
+        credentials: Credentials,
+    },
+    /// Leaves.
+    Leave,
+    /// Wants what the protocol answers by itself.
+    Reply {
+        /// The answer.
+        frame: String,
+    },
     /// Wants the events of a channel.
     Subscribe(Subscribe),
     /// Wants no more events of a subscription.
@@ -152,7 +181,18 @@ pub struct Publish {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference(pub Box<str>);
 
-/// A token, which Debug does not show.
+/// What somebody shows to be let in.
+#[derive(Debug)]
+pub enum Credentials {
+    /// Nothing.
+    Nothing,
+    /// A token, or a key where a token may stand.
+    Token(Token),
+    /// The key of a server.
+    ApiKey(Token),
+}
+
+/// A token or a key, which Debug does not show.
 pub struct Token(pub String);
 
 impl std::fmt::Debug for Token {
@@ -168,6 +208,8 @@ pub struct DecodeError {
     pub error: CommandError,
     /// Its name for the command, where that could be read.
     pub reference: Option<Reference>,
+    /// The protocol has no way to go on after it: the connection ends without a word.
+    pub ends: bool,
 }
 
 /// The names of a subscription.
@@ -184,6 +226,13 @@ pub struct Address {
 pub enum Notice<'a> {
     /// The connection is open.
     Hello(Hello<'a>),
+    /// There is no connection, in protocols where the opening request does not say who is there.
+    Refused {
+        /// What was shown.
+        credential: Credential,
+        /// Why it is not enough.
+        error: &'a CommandError,
+    },
     /// A subscription has begun.
     Subscribed {
         /// The client's name for the command.

@@ -1,6 +1,7 @@
 //! An event on its way to many connections, encoded at most once per dialect and form.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, OnceLock},
 };
@@ -49,7 +50,7 @@ pub enum Form {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Body {
     /// What comes before the address.
-    pub head: &'static str,
+    pub head: Cow<'static, str>,
     /// What comes after it.
     pub tail: Box<str>,
 }
@@ -106,7 +107,7 @@ impl Body {
     /// The whole frame for a subscription with this address.
     #[must_use]
     pub fn frame(&self, address: &str) -> String {
-        [self.head, address, &self.tail].concat()
+        [&*self.head, address, &self.tail].concat()
     }
 }
 

@@ -111,7 +111,7 @@ fn push_value(json: &mut String, value: &str, quoted: bool) {
 }
 
 /// The members of a JSON object in their order, values untouched.
-fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+pub(super) fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.deserialize_map(MembersVisitor).ok()
 }

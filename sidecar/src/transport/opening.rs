@@ -42,6 +42,8 @@ pub struct OpeningState {
     pub admission: Arc<Admission>,
     /// Which pages may connect.
     pub origins: Arc<[String]>,
+    /// What those speak whose opening request is of Engine.IO.
+    pub engine_dialect: DialectId,
     /// Where connections run.
     pub connections: Tasks,
 }

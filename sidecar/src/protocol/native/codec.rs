@@ -23,10 +23,12 @@ const ID_BYTES_MAX: usize = 255;
 
 impl Codec for NativeCodec {
     fn decode(&mut self, text: &str) -> Result<Command, DecodeError> {
-        let envelope: wire::Envelope<'_> = parse(text).map_err(|error| DecodeError { error, reference: None })?;
-        let reference = reference(envelope.reference).map_err(|error| DecodeError { error, reference: None })?;
+        let envelope: wire::Envelope<'_> =
+            parse(text).map_err(|error| DecodeError { error, reference: None, ends: false })?;
+        let reference =
+            reference(envelope.reference).map_err(|error| DecodeError { error, reference: None, ends: false })?;
         let command = kind(envelope.kind).and_then(|kind| command(&kind, text, reference.clone()));
-        command.map_err(|error| DecodeError { error, reference })
+        command.map_err(|error| DecodeError { error, reference, ends: false })
     }
 
     fn encode(&mut self, notice: &Notice<'_>) -> Option<String> {
@@ -200,8 +202,9 @@ fn server_frame<'a>(notice: &'a Notice<'_>) -> ServerFrame<'a> {
             position: error.position,
             is_final: error.is_final,
         },
-        // Snapshots are written by [`encode`].
+        // Snapshots are written by [`encode`], and the opening request says who is there.
         Notice::Snapshot { .. }
+        | Notice::Refused { .. }
         | Notice::Subscribed { .. }
         | Notice::Unsubscribed { .. }
         | Notice::Published { .. }

@@ -51,12 +51,12 @@ pub(super) fn snapshot(address: &Address, rows: &[Box<str>], columns: &Columns, 
 
 fn broadcast(event: &Event, payload: &str) -> Body {
     let tail = format!(r#","offset":{},"txn":{},"payload":{payload}}}"#, event.offset, event.txn);
-    Body { head: BROADCAST, tail: tail.into_boxed_str() }
+    Body { head: BROADCAST.into(), tail: tail.into_boxed_str() }
 }
 
 fn gap(at: Offset) -> Body {
     let tail = format!(r#","reason":"{}","from":{at},"to":{at}}}"#, GapReason::Unjudged.as_str());
-    Body { head: GAP, tail: tail.into_boxed_str() }
+    Body { head: GAP.into(), tail: tail.into_boxed_str() }
 }
 
 fn row_payload(event: &Event, change: &RowChange, mut json: String, shown: row::Visible<'_>) -> String {

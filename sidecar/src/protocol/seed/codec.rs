@@ -13,7 +13,7 @@ pub(super) struct SeedCodec;
 
 impl Codec for SeedCodec {
     fn decode(&mut self, text: &str) -> Result<Command, DecodeError> {
-        command(text).map_err(|text| DecodeError { error: CommandError::invalid(text), reference: None })
+        command(text).map_err(|text| DecodeError { error: CommandError::invalid(text), reference: None, ends: false })
     }
 
     fn encode(&mut self, notice: &Notice<'_>) -> Option<String> {
@@ -58,6 +58,7 @@ fn server_frame<'a>(notice: &'a Notice<'_>) -> Option<ServerFrame<'a>> {
         Notice::Heartbeat { .. } => Some(ServerFrame::Heartbeat {}),
         Notice::Error { error, .. } => Some(ServerFrame::Error { error: &error.text }),
         Notice::Hello(_)
+        | Notice::Refused { .. }
         | Notice::Published { .. }
         | Notice::Identified { .. }
         | Notice::Pong { .. }

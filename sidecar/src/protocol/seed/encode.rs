@@ -22,7 +22,7 @@ pub(super) fn event(event: &Event, form: &Form) -> Option<Body> {
         (EventKind::Message(it), Form::Message) => message::payload(event, it),
         _ => return None,
     };
-    Some(Body { head: BROADCAST, tail: [r#","payload":"#, &payload, "}"].concat().into_boxed_str() })
+    Some(Body { head: BROADCAST.into(), tail: [r#","payload":"#, &payload, "}"].concat().into_boxed_str() })
 }
 
 fn row_payload(change: &RowChange, mut json: String, shown: row::Visible<'_>) -> String {

@@ -7,10 +7,7 @@ mod refusal;
 mod requests;
 mod sessions;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -25,7 +22,6 @@ use axum::{
     routing::any,
 };
 use hyper::upgrade::OnUpgrade;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use self::{
@@ -35,8 +31,8 @@ use self::{
 };
 use super::{OpeningState, admission::Place, opening::Peer, origin, turn::Turn, upgrade};
 use crate::{
-    connection::{Connection, Engine, Link, Mailbox, Opening, Services},
-    protocol::{DialectId, engine},
+    connection::{Engine, Link, Mailbox, Services, Visitor, lobby_frame_bytes_max, receive},
+    protocol::engine,
 };
 
 /// What requests to sessions need.
@@ -163,15 +159,15 @@ impl EngineState {
 
     fn serve_socket(&self, seat: Place, on_upgrade: OnUpgrade) {
         let services = Arc::clone(&self.opening.services);
-        let stop = self.opening.connections.stopping();
+        let (stop, dialect) = (self.opening.connections.stopping(), self.opening.engine_dialect);
         let name = sessions::new_name();
         let open = open_packet(&name, &[], &services);
         let entry = self.sessions.enter(name, None);
         self.opening.connections.spawn(async move {
-            let frame_bytes_max = first_frame_bytes_max(&services);
+            let frame_bytes_max = lobby_frame_bytes_max(&services.limits);
             if let Some(socket) = upgrade::socket(on_upgrade, frame_bytes_max).await {
                 let link = Link::Engine(Engine::over_socket(socket, open, frame_bytes_max));
-                converse(services, seat, link, stop).await;
+                receive(services, Visitor { dialect, seat: Box::new(seat), link }, stop).await;
             }
             drop(entry);
         });
@@ -179,32 +175,18 @@ impl EngineState {
 
     fn serve_http(&self, seat: Place) -> Arc<Mailbox> {
         let services = Arc::clone(&self.opening.services);
-        let stop = self.opening.connections.stopping();
+        let (stop, dialect) = (self.opening.connections.stopping(), self.opening.engine_dialect);
         let name = sessions::new_name();
         let open = open_packet(&name, &["websocket"], &services);
-        let mailbox = Mailbox::new(open, first_frame_bytes_max(&services));
+        let mailbox = Mailbox::new(open, lobby_frame_bytes_max(&services.limits));
         let entry = self.sessions.enter(name, Some(Arc::clone(&mailbox)));
         let link = Link::Engine(Engine::over_http(Arc::clone(&mailbox)));
         self.opening.connections.spawn(async move {
-            converse(services, seat, link, stop).await;
+            receive(services, Visitor { dialect, seat: Box::new(seat), link }, stop).await;
             drop(entry);
         });
         mailbox
     }
-}
-
-/// Serves one client, who is nobody until it says otherwise.
-async fn converse(services: Arc<Services>, seat: Place, link: Link, stop: CancellationToken) {
-    let Ok(identity) = services.authenticator.authenticate(None, SystemTime::now()).await else {
-        return;
-    };
-    let opening = Opening { identity, dialect: DialectId::NATIVE, numbers_as_text: false, seat: Box::new(seat) };
-    Connection::new(services, opening, link, Instant::now()).run(stop).await;
-}
-
-/// Bytes of a frame or payload from somebody who has not said who they are.
-fn first_frame_bytes_max(services: &Services) -> usize {
-    services.limits.anonymous_frame_bytes_max.min(services.limits.frame_bytes_max)
 }
 
 fn open_packet(session: &str, upgrades: &[&str], services: &Services) -> String {

@@ -1,0 +1,232 @@
+//! Socket.IO packets into commands, notices into Socket.IO packets.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    Insforge,
+    packet::{Content, Packet},
+    wire::{self, Ack},
+};
+use crate::{
+    error::{Code, CommandError},
+    model::{Credential, Offset},
+    protocol::{
+        Address, Codec, Command, Credentials, DecodeError, Notice, Publish, Reference, Since, Subscribe, Token,
+    },
+};
+
+/// What the server calls what it tells beside events.
+pub(super) const ERROR: &str = "realtime:error";
+pub(super) const GAP: &str = "realtime:gap";
+
+/// The half of one connection. Until it is in, a client may ask for nothing else.
+pub(super) struct InsforgeCodec {
+    dialect: Insforge,
+    is_in: bool,
+}
+
+impl InsforgeCodec {
+    pub(super) fn new(dialect: Insforge) -> Self {
+        Self { dialect, is_in: false }
+    }
+}
+
+impl Codec for InsforgeCodec {
+    fn decode(&mut self, text: &str) -> Result<Command, DecodeError> {
+        let packet = text.strip_prefix('4').and_then(Packet::parse).ok_or_else(no_packet)?;
+        let is_connect = matches!(packet.content, Content::Connect(_));
+        if packet.namespace != "/" {
+            return if is_connect { Ok(no_namespace(packet.namespace)) } else { Err(no_packet()) };
+        }
+        // Only the first packet asks to come in, and it comes before every other.
+        if self.is_in == is_connect {
+            return Err(no_packet());
+        }
+        command(packet)
+    }
+
+    fn encode(&mut self, notice: &Notice<'_>) -> Option<String> {
+        self.is_in |= matches!(notice, Notice::Hello(_));
+        match notice {
+            Notice::Hello(hello) => Some(format!("40{}", json(&wire::Connected { sid: hello.connection }))),
+            Notice::Refused { credential, error } => {
+                Some(format!("44{}", json(&wire::Refused { message: &refusal(*credential, error) })))
+            }
+            Notice::Subscribed { reference, address, offset, recovered, .. } => {
+                let presence = wire::Presence { members: Vec::new() };
+                let (offset, recovered) = (Some(offset.get()), Some(*recovered));
+                ack(*reference, &Ack { presence: Some(presence), offset, recovered, ..Ack::ok(Some(&address.channel)) })
+            }
+            Notice::Unsubscribed { reference, address } => ack(*reference, &Ack::ok(Some(&address.channel))),
+            Notice::Published { reference, message_id, .. } => {
+                ack(*reference, &Ack { message_id: Some(message_id), ..Ack::ok(None) })
+            }
+            Notice::Gap { address, gap } => {
+                let (reason, from, to) = (gap.reason.as_str(), gap.from.get(), gap.to.get());
+                Some(event(GAP, &wire::Gap { channel: &address.channel, reason, from, to }))
+            }
+            Notice::Error { error, reference, address } => self.error(error, *reference, *address),
+            Notice::Identified { .. }
+            | Notice::Pong { .. }
+            | Notice::Heartbeat { .. }
+            | Notice::Snapshot { .. }
+            | Notice::Status { .. } => None,
+        }
+    }
+}
+
+impl InsforgeCodec {
+    /// An answer where one is waited for, else an event.
+    fn error(&self, error: &CommandError, reference: Option<&Reference>, address: Option<&Address>) -> Option<String> {
+        // The transport closes with it, and the client comes back with a new token: there is nothing to mend for anybody.
+        if error.code == Code::TokenExpired {
+            return None;
+        }
+        let channel = address.map(|address| &*address.channel);
+        let code = self.dialect.code(error.code);
+        let told = wire::Error { code, message: &error.text, retry_after_ms: error.retry_after_ms };
+        match reference {
+            Some(_) => ack(reference, &Ack { ok: false, error: Some(told), ..Ack::ok(channel) }),
+            None => Some(event(ERROR, &wire::ErrorEvent { channel, error: told })),
+        }
+    }
+}
+
+/// It cannot be known where the next packet begins to make sense: the connection ends.
+fn no_packet() -> DecodeError {
+    DecodeError { error: CommandError::invalid("this is no packet of Socket.IO"), reference: None, ends: true }
+}
+
+fn no_namespace(namespace: &str) -> Command {
+    let refused = json(&wire::Refused { message: "Invalid namespace" });
+    let name = namespace.split('?').next().unwrap_or_default();
+    Command::Reply { frame: format!("44{name},{refused}") }
+}
+
+fn command(packet: Packet<'_>) -> Result<Command, DecodeError> {
+    let reference = packet.ack.map(|ack| Reference(ack.into()));
+    let failed = |error| DecodeError { error, reference: reference.clone(), ends: false };
+    match packet.content {
+        Content::Connect(auth) => {
+            credentials(auth).map(|credentials| Command::Connect { credentials }).ok_or_else(no_packet)
+        }
+        Content::Disconnect => Ok(Command::Leave),
+        Content::Event { name, arguments } => {
+            asked(name.as_deref(), arguments.first().copied(), reference.clone()).map_err(failed)
+        }
+        Content::Ack => Ok(Command::Heartbeat),
+        Content::Refusal => Err(no_packet()),
+        Content::Binary => Err(failed(CommandError::invalid("binary attachments are not supported: send JSON only"))),
+    }
+}
+
+/// What the event of a client asks. Nobody listens to others than these.
+fn asked(name: Option<&str>, body: Option<&RawValue>, reference: Option<Reference>) -> Result<Command, CommandError> {
+    match name {
+        Some("realtime:subscribe") => subscribe(parse(body)?, reference).map(Command::Subscribe),
+        Some("realtime:unsubscribe") => {
+            let body: wire::Subscribe<'_> = parse(body)?;
+            Ok(Command::Unsubscribe { reference, id: channel(body.channel)? })
+        }
+        Some("realtime:publish") => publish(parse(body)?, reference).map(Command::Publish),
+        _ => Ok(Command::Heartbeat),
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: Option<&'a RawValue>) -> Result<T, CommandError> {
+    let parsed = body.and_then(|body| serde_json::from_str(body.get()).ok());
+    parsed.ok_or_else(|| {
+        CommandError::invalid("the event's argument is not understood: send one object with a channel, as the SDK does")
+    })
+}
+
+fn channel(name: Option<String>) -> Result<Arc<str>, CommandError> {
+    name.map(Arc::from).ok_or_else(|| CommandError::invalid("channel is required: name one"))
+}
+
+fn subscribe(body: wire::Subscribe<'_>, reference: Option<Reference>) -> Result<Subscribe, CommandError> {
+    let channel = channel(body.channel)?;
+    Ok(Subscribe {
+        reference,
+        id: Arc::clone(&channel),
+        channel,
+        since: since(body.since)?,
+        events: None,
+        columns: None,
+        filter: None,
+        snapshot: false,
+    })
+}
+
+fn since(raw: Option<&RawValue>) -> Result<Option<Since>, CommandError> {
+    let offset = |json: &str| serde_json::from_str(json).ok().and_then(Offset::new).map(Since::After);
+    match raw.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some("\"oldest\"") => Ok(Some(Since::Oldest)),
+        Some(json) => offset(json).map(Some).ok_or_else(|| {
+            CommandError::invalid("since must be an offset from meta.offset, or \"oldest\": leave it out to begin now")
+        }),
+    }
+}
+
+fn publish(body: wire::Publish<'_>, reference: Option<Reference>) -> Result<Publish, CommandError> {
+    let message_id = body.message_id.map(|text| match uuid::Uuid::try_parse(&text) {
+        Ok(id) => Ok(id.hyphenated().to_string()),
+        Err(_) => Err(CommandError::invalid("messageId is no uuid: make one for each message, or leave it out")),
+    });
+    Ok(Publish {
+        reference,
+        channel: channel(body.channel)?,
+        event: body.event.ok_or_else(|| CommandError::invalid("event is required: name one"))?,
+        payload: body.payload.map_or("{}", RawValue::get).into(),
+        message_id: message_id.transpose()?,
+    })
+}
+
+/// What a client shows. A key is taken before a token, and failing with it is failing.
+fn credentials(auth: Option<&str>) -> Option<Credentials> {
+    let auth: wire::Auth<'_> = serde_json::from_str(auth.unwrap_or("{}")).ok()?;
+    Some(match (shown(auth.api_key), shown(auth.token)) {
+        (Some(key), _) => Credentials::ApiKey(key),
+        (None, Some(token)) => Credentials::Token(token),
+        (None, None) => Credentials::Nothing,
+    })
+}
+
+/// A text, or what can be nobody's where something else was shown.
+fn shown(raw: Option<&RawValue>) -> Option<Token> {
+    let json = raw.map(RawValue::get).filter(|json| !matches!(*json, "null" | "\"\"" | "false"))?;
+    Some(Token(serde_json::from_str(json).unwrap_or_else(|_| "?".to_owned())))
+}
+
+/// The reference's words, and what to do about it.
+fn refusal(credential: Credential, error: &CommandError) -> String {
+    if !matches!(error.code, Code::Unauthorized | Code::TokenExpired) {
+        return error.text.to_string();
+    }
+    match credential {
+        Credential::Nothing => "No authentication provided: give auth.token or auth.apiKey".to_owned(),
+        Credential::AnonymousKey => "Invalid anon key".to_owned(),
+        Credential::ApiKey => "Invalid API key".to_owned(),
+        Credential::Token => {
+            let why = error.text.strip_prefix("the token is not valid: ").unwrap_or(&error.text);
+            format!("Invalid token: {why}")
+        }
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("frames have text keys only, so they are always JSON")
+}
+
+fn event<T: Serialize>(name: &str, body: &T) -> String {
+    format!("42{}", json(&(name, body)))
+}
+
+/// The answer to a client that waits for one.
+fn ack(reference: Option<&Reference>, body: &Ack<'_>) -> Option<String> {
+    reference.map(|reference| format!("43{}[{}]", reference.0, json(body)))
+}
