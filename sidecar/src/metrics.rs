@@ -26,6 +26,10 @@ pub struct Metrics {
     pub connections_accepted: Labelled,
     /// Connections that ended, by close code.
     pub connections_closed: Labelled,
+    /// Sessions of Engine.IO, also of those who have not said who they are.
+    pub engine_sessions: Gauge,
+    /// Requests of such sessions that wait for packets.
+    pub engine_polls: Gauge,
     /// Opening requests refused, by reason.
     pub handshakes_refused: Labelled,
     /// Channels with at least one subscriber.
@@ -175,6 +179,8 @@ impl Metrics {
             connections: f.gauge("connections", "Open connections"),
             connections_accepted: f.labelled("connections_accepted", "Connections accepted", "dialect"),
             connections_closed: f.labelled("connections_closed", "Connections ended", "code"),
+            engine_sessions: f.gauge("engine_sessions", "Sessions of Engine.IO, also before anybody has come in"),
+            engine_polls: f.gauge("engine_polls", "Requests of sessions over HTTP that wait for packets"),
             handshakes_refused: f.labelled("handshakes_refused", "Opening requests refused", "reason"),
             channels: f.gauge("channels", "Channels with at least one subscriber"),
             subscriptions: f.gauge("subscriptions", "Open subscriptions"),

@@ -28,6 +28,8 @@ mod log_rules;
 mod messages;
 mod outage;
 mod policies;
+mod polling;
+mod polling_abuse;
 mod publications;
 mod readers;
 mod resume;

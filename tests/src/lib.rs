@@ -19,6 +19,7 @@
 //! * [`client`]: a WebSocket client that checks every frame against the protocol's schemas and rules.
 //! * [`packets`]: a client of Socket.IO.
 //! * [`plain`]: one that checks nothing, for load and faults.
+//! * [`polling`]: one of Socket.IO over HTTP requests.
 //! * [`frame`], [`schema`]: what the client receives, and `docs/protocol/*.schema.json`.
 //! * [`token`]: tokens, good and bad.
 //! * [`proxy`]: a TCP proxy that cuts, freezes or slows connections.
@@ -40,6 +41,7 @@ pub mod frame;
 pub mod http;
 pub mod packets;
 pub mod plain;
+pub mod polling;
 pub mod port;
 pub mod proxy;
 pub mod quota;
@@ -57,6 +59,7 @@ pub use database::Database;
 pub use frame::Frame;
 pub use packets::PacketClient;
 pub use plain::PlainClient;
+pub use polling::PollingClient;
 pub use proxy::{Mode, Proxy};
 pub use quota::SmallDisk;
 pub use server::Server;

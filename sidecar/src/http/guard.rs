@@ -7,9 +7,9 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
         header::{
-            ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-            ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, CONTENT_SECURITY_POLICY, ORIGIN,
-            REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+            ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL,
+            CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
         },
     },
     middleware::Next,
@@ -37,6 +37,7 @@ pub(super) async fn headers(request: Request, next: Next) -> Response {
 /// Lets pages of the configured origins read answers, and answers their preflight.
 pub(super) async fn cors(origins: Arc<[String]>, request: Request, next: Next) -> Response {
     let allowed = allowed_origin(&origins, request.headers());
+    let with_credentials = may_have_credentials(&origins, &request);
     let preflight =
         request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = match &allowed {
@@ -48,6 +49,9 @@ pub(super) async fn cors(origins: Arc<[String]>, request: Request, next: Next) -
     }
     if let Some(origin) = allowed {
         allow(response.headers_mut(), origin, preflight);
+        if with_credentials {
+            response.headers_mut().insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
     }
     response
 }
@@ -61,7 +65,14 @@ fn allow(headers: &mut HeaderMap, origin: HeaderValue, preflight: bool) {
     }
 }
 
-/// The request's origin when it stands in the list, byte for byte. Credentials are never allowed across origins.
+/// Sessions over HTTP stay with one of several sidecars by a cookie of the balancer before them, which browsers send with
+/// credentials only. No cookie means anything here. `*` never allows them.
+fn may_have_credentials(origins: &[String], request: &Request) -> bool {
+    let listed = request.headers().get(ORIGIN).is_some_and(|it| origins.iter().any(|known| known.as_bytes() == it));
+    listed && request.uri().path().trim_end_matches('/') == "/socket.io"
+}
+
+/// The request's origin when it stands in the list, byte for byte.
 fn allowed_origin(origins: &[String], headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(ORIGIN)?;
     let listed = origins.iter().any(|known| known == "*" || known.as_bytes() == origin.as_bytes());

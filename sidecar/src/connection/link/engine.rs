@@ -18,7 +18,7 @@ use crate::{
 pub struct Engine {
     carrier: Carrier,
     /// What a request has brought and the connection has not taken.
-    brought: Brought,
+    brought: Option<Brought>,
     /// For the WebSocket to which it may move.
     frame_bytes_max: usize,
 }
@@ -29,7 +29,6 @@ enum Carrier {
 }
 
 /// A payload, packet by packet.
-#[derive(Default)]
 struct Brought {
     payload: String,
     /// Bytes that were taken; more than there are when all were.
@@ -41,14 +40,14 @@ impl Engine {
     #[must_use]
     pub fn over_socket(mut socket: Socket, open: String, frame_bytes_max: usize) -> Self {
         socket.send(open);
-        Self { carrier: Carrier::Socket(Box::new(socket)), brought: Brought::default(), frame_bytes_max }
+        Self { carrier: Carrier::Socket(Box::new(socket)), brought: None, frame_bytes_max }
     }
 
     /// Begins a session over HTTP; the mailbox has the first packet.
     #[must_use]
     pub fn over_http(mailbox: Arc<Mailbox>) -> Self {
         let frame_bytes_max = mailbox.payload_bytes_max();
-        Self { carrier: Carrier::Http(mailbox), brought: Brought::default(), frame_bytes_max }
+        Self { carrier: Carrier::Http(mailbox), brought: None, frame_bytes_max }
     }
 
     /// Adds a packet.
@@ -90,7 +89,7 @@ impl Engine {
                 }
                 Carrier::Http(mailbox) => match ready!(mailbox.poll_step(context, want_read)) {
                     Step::Moved { socket, out, brought } => self.move_to(socket, out, brought),
-                    Step::Brought(payload) => self.brought = Brought { payload, taken: 0 },
+                    Step::Brought(payload) => self.brought = Some(Brought { payload, taken: 0 }),
                     Step::Fetched => return Poll::Ready(Incoming::Flushed(false)),
                     Step::End(reason) => return Poll::Ready(Incoming::End(reason)),
                 },
@@ -104,23 +103,21 @@ impl Engine {
             socket.send(packet);
         }
         if let Some(payload) = brought {
-            self.brought = Brought { payload, taken: 0 };
+            self.brought = Some(Brought { payload, taken: 0 });
         }
         self.carrier = Carrier::Socket(socket);
     }
 
     /// What the payload in hand says next. Mere signs of life are put together: there may be very many.
     fn take_brought(&mut self) -> Option<Incoming> {
-        if self.brought.payload.is_empty() {
-            return None;
-        }
-        while let Some(packet) = self.brought.next() {
+        let brought = self.brought.as_mut()?;
+        while let Some(packet) = brought.next() {
             match of_request(packet) {
                 Incoming::Alive => (),
                 said => return Some(said),
             }
         }
-        self.brought = Brought::default();
+        self.brought = None;
         if let Carrier::Http(mailbox) = &self.carrier {
             mailbox.done();
         }

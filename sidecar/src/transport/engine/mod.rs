@@ -54,7 +54,8 @@ struct Asked {
 
 /// The routes of Engine.IO, with and without the slash that clients put at the end.
 pub fn engine_router(opening: OpeningState) -> Router {
-    let state = EngineState { opening, sessions: Arc::default() };
+    let sessions = Arc::new(Sessions::new(Arc::clone(&opening.services.metrics)));
+    let state = EngineState { opening, sessions };
     Router::new().route("/socket.io", any(answer)).route("/socket.io/", any(answer)).with_state(state)
 }
 
@@ -109,7 +110,7 @@ impl EngineState {
             (Transport::WebSocket, Some(key)) => self.probe(&mailbox, &key, asked.on_upgrade),
             (Transport::WebSocket, None) | (Transport::Polling, Some(_)) => Err(Refusal::Request),
             (Transport::Polling, None) => match asked.head.method {
-                Method::GET => requests::fetch(&mailbox, &asked.turn).await,
+                Method::GET => self.fetch(&mailbox, &asked.turn).await,
                 Method::POST => {
                     let patience = Duration::from_millis(self.opening.services.timing.engine_post_ms);
                     requests::bring(&mailbox, &asked.head.headers, asked.body, patience).await
@@ -117,6 +118,10 @@ impl EngineState {
                 _ => Err(Refusal::Request),
             },
         }
+    }
+
+    async fn fetch(&self, mailbox: &Arc<Mailbox>, turn: &Turn) -> Result<Response, Refusal> {
+        requests::fetch(mailbox, turn, &self.opening.services.metrics.engine_polls).await
     }
 
     fn probe(&self, mailbox: &Arc<Mailbox>, key: &HeaderValue, on_upgrade: OnUpgrade) -> Result<Response, Refusal> {
@@ -153,7 +158,7 @@ impl EngineState {
                 self.serve_socket(seat, asked.on_upgrade);
                 Ok(upgrade::switching(&key, None))
             }
-            None => requests::fetch(&self.serve_http(seat), &asked.turn).await,
+            None => self.fetch(&self.serve_http(seat), &asked.turn).await,
         }
     }
 

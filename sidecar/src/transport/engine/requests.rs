@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hyper::body::Body as _;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::timeout;
 
 use super::{super::turn::Turn, refusal::Refusal};
@@ -21,8 +22,9 @@ use crate::{
 };
 
 /// Answers with the packets that wait, or waits for some.
-pub(super) async fn fetch(mailbox: &Arc<Mailbox>, turn: &Turn) -> Result<Response, Refusal> {
+pub(super) async fn fetch(mailbox: &Arc<Mailbox>, turn: &Turn, waiting: &Gauge) -> Result<Response, Refusal> {
     let mut fetching = mailbox.poll()?;
+    let _counted = Counted::new(waiting);
     // It may wait for long, and its session is counted.
     turn.pause();
     let leaving = turn.leaving();
@@ -87,6 +89,22 @@ async fn read(mut body: Body, bytes_max: usize) -> Result<String, Refusal> {
         bytes.extend_from_slice(data);
     }
     String::from_utf8(bytes).map_err(|_| Refusal::Content)
+}
+
+/// One more while it lives.
+struct Counted<'a>(&'a Gauge);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 fn text(content_type: &'static str, body: String) -> Response {

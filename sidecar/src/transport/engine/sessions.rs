@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::refusal::Refusal;
-use crate::connection::Mailbox;
+use crate::{connection::Mailbox, metrics::Metrics};
 
 /// The sessions of this sidecar by their names.
-#[derive(Default)]
 pub(super) struct Sessions {
+    metrics: Arc<Metrics>,
     // Held for one look or change only.
     by_name: Mutex<HashMap<Arc<str>, Option<Arc<Mailbox>>>>,
 }
@@ -30,8 +30,14 @@ pub(super) fn new_name() -> Arc<str> {
 }
 
 impl Sessions {
+    /// There are none.
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, by_name: Mutex::default() }
+    }
+
     /// Enters a session; one that began over a WebSocket has no mailbox.
     pub(super) fn enter(self: &Arc<Self>, name: Arc<str>, mailbox: Option<Arc<Mailbox>>) -> Entry {
+        self.metrics.engine_sessions.inc();
         self.by_name.lock().insert(Arc::clone(&name), mailbox);
         Entry { sessions: Arc::clone(self), name }
     }
@@ -50,6 +56,7 @@ impl Sessions {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.sessions.metrics.engine_sessions.dec();
         self.sessions.by_name.lock().remove(&self.name);
     }
 }
@@ -60,13 +67,13 @@ mod tests {
 
     #[test]
     fn names_do_not_repeat_and_entries_go_with_their_owners() {
-        let sessions = Arc::new(Sessions::default());
+        let sessions = Arc::new(Sessions::new(Arc::new(Metrics::new())));
         let entries: Vec<Entry> = (0..1000).map(|_| sessions.enter(new_name(), None)).collect();
         assert_eq!(sessions.by_name.lock().len(), 1000);
         assert!(entries.iter().all(|entry| entry.name.len() == 27));
         assert_eq!(sessions.find(&entries[0].name).err(), Some(Refusal::Request));
         drop(entries);
-        assert_eq!(sessions.by_name.lock().len(), 0);
+        assert_eq!((sessions.by_name.lock().len(), sessions.metrics.engine_sessions.get()), (0, 0));
         assert_eq!(sessions.find("x").err(), Some(Refusal::Session));
     }
 }
