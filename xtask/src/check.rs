@@ -77,7 +77,8 @@ pub fn run(version: Version) -> Result<usize, CheckError> {
             tally.add(step(&format!("{} on {each}", suite.title()), || Ok(regress_tally(suite, each)))?);
         }
     }
-    tally.add(step("unit tests and end to end", || cargo_tests(version))?);
+    tally.add(step("model of the hub's threads", || counted(models()))?);
+    tally.add(step("unit tests and end to end", || counted(cargo_tests(version)))?);
     if tally.failed == 0 {
         Ok(tally.passed)
     } else {
@@ -119,14 +120,24 @@ fn regress_tally(suite: Suite, version: Version) -> Tally {
     }
 }
 
-/// Runs all tests that cargo knows, showing their output as it comes and counting them.
-fn cargo_tests(version: Version) -> Result<Tally, CheckError> {
+/// All tests that cargo knows.
+fn cargo_tests(version: Version) -> Command {
     let mut command = workspace_cargo("test", &["--no-fail-fast"]);
     // Which server the end-to-end tests start.
     command.env("REALTIME_TEST_PG", version.to_string());
     if env::var_os("LEDGER_SECONDS").is_none() {
         command.env("LEDGER_SECONDS", LEDGER_SECONDS);
     }
+    command
+}
+
+/// Tests whose threads a model checker schedules: it takes the place of the hub's locks, so they are a build of their own.
+fn models() -> Command {
+    cargo(&["test", "--package", "realtime-sidecar", "--features", "shuttle", "--lib", "flow_threads"])
+}
+
+/// Runs tests, showing their output as it comes and counting them.
+fn counted(mut command: Command) -> Result<Tally, CheckError> {
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|source| process::not_started(&command, source))?;
     let mut tally = Tally::default();
     if let Some(output) = child.stdout.take() {

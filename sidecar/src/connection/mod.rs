@@ -20,6 +20,8 @@ mod subscriptions;
 
 #[cfg(test)]
 mod flow_model;
+#[cfg(all(test, feature = "shuttle"))]
+mod flow_threads;
 
 use std::{
     future::{Future, pending},

@@ -7,21 +7,18 @@
 //!
 //! Nothing here assumes to be alone: offsets come from the database, and other sidecars have the same ones.
 
+mod lock;
 mod outbox;
 mod recent;
 mod shard;
 mod tally;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
-    },
+use std::{collections::HashMap, sync::Arc};
+
+use lock::{
+    Mutex, RwLock,
+    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
-
-use parking_lot::{Mutex, RwLock};
-
 pub use outbox::{Delivery, Item, Note, Outbox, Seen};
 use recent::Recent;
 pub use recent::{Page, PageLimits};

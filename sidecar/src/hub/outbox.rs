@@ -2,10 +2,9 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Break, SubscriberId};
+use super::{Break, SubscriberId, lock::Mutex};
 use crate::{
     model::{EventKind, Grant, Refusal, Verdict},
     protocol::Published,

@@ -3,15 +3,16 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{
-        Arc,
+    sync::Arc,
+};
+
+use super::{
+    Break, Delivery, Item, Outbox, SubscriberId,
+    lock::{
+        Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
-
-use parking_lot::Mutex;
-
-use super::{Break, Delivery, Item, Outbox, SubscriberId};
 use crate::{model::Topic, protocol::Published};
 
 const SHARDS: usize = 64;
