@@ -214,7 +214,7 @@ fn services(
         denials,
         authenticator: Arc::new(Authenticator::new(&config.auth)?),
         authorizer: Arc::new(Authorizer::new(Arc::clone(database), Arc::clone(&metrics), recheck, pool_size)),
-        replay: Replay::new(Arc::clone(database), pool_size),
+        replay: Replay::new(Arc::clone(database), &hub, pool_size, config.limits.shared_bytes_max),
         hub,
         snapshots: Arc::new(Semaphore::new(config.limits.snapshots_max)),
         slow_snapshots: Arc::new(Semaphore::new(config.limits.snapshots_max)),

@@ -104,6 +104,7 @@ pub struct Limits {
     pub queue_frames_max: usize,
     pub queue_bytes_max: usize,
     pub recent_bytes_max: usize,
+    pub shared_bytes_max: usize,
 }
 
 /// All in milliseconds. `config.default.toml` says what each is for.
@@ -251,6 +252,7 @@ fn limits(values: &mut Values) -> Limits {
         queue_frames_max: values.count("limits.queue_frames_max", 1, 10_000_000),
         queue_bytes_max: values.count("limits.queue_bytes_max", 1024, 1 << 32),
         recent_bytes_max: values.count("limits.recent_bytes_max", 0, 1 << 40),
+        shared_bytes_max: values.count("limits.shared_bytes_max", 0, 1 << 40),
     }
 }
 

@@ -436,12 +436,19 @@ async fn first_page(
 
 async fn raw_page(services: &Services, grant: &Grant, wish: &Wish, cursor: Offset) -> Result<Page, CommandError> {
     let recent = services.hub.recent(&grant.topic, cursor, PAGE);
+    let is_doubtful = recent.is_some();
     if let Some(page) = recent.filter(|page| page.events.iter().all(|it| wish.fits(grant, it.event.event()))) {
         services.metrics.replays.inc("memory");
         return Ok(page);
     }
     services.metrics.replays.inc("log");
-    services.replay.page(&grant.topic, cursor).await.map_err(|error| {
+    let replay = &services.replay;
+    let page = if is_doubtful {
+        replay.fresh_page(&grant.topic, cursor).await
+    } else {
+        replay.page(&grant.topic, cursor).await
+    };
+    page.map_err(|error| {
         warn!(error = error.chain(), "a replay could not begin");
         CommandError::unavailable()
     })

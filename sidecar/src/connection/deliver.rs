@@ -164,15 +164,23 @@ impl Connection {
 async fn page(services: &Services, wanted: &Wanted) -> Result<Page, PageError> {
     let (Some(party), Topic::Table(relation)) = (&wanted.judged_as, &wanted.topic) else {
         services.metrics.replays.inc("log");
-        return Ok(services.replay.page(&wanted.topic, wanted.after).await?);
+        return log_page(services, wanted).await;
     };
     let recent = services.hub.recent(&wanted.topic, wanted.after, PAGE).filter(|_| wanted.takes_memory);
     services.metrics.replays.inc(if recent.is_some() { "memory" } else { "log" });
     let page = match recent {
         Some(page) => page,
-        None => services.replay.page(&wanted.topic, wanted.after).await?,
+        None => log_page(services, wanted).await?,
     };
     Ok(services.court.judge(*relation, party, page).await?)
+}
+
+async fn log_page(services: &Services, wanted: &Wanted) -> Result<Page, PageError> {
+    let (replay, topic, after) = (&services.replay, &wanted.topic, wanted.after);
+    // What was read before is memory too.
+    let page =
+        if wanted.takes_memory { replay.page(topic, after).await } else { replay.fresh_page(topic, after).await };
+    Ok(page?)
 }
 
 async fn judge_anew(services: &Services, question: Question) -> Verdict {

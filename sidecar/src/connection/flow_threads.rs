@@ -12,7 +12,7 @@ use shuttle::{
     Config, Runner,
     scheduler::{PctScheduler, RandomScheduler, Scheduler},
     sync::Mutex,
-    thread,
+    thread::{spawn, yield_now},
 };
 
 use super::{
@@ -95,7 +95,7 @@ impl Reader {
             self.note(out);
             self.check_safe_cursor();
             if !moved && !asked {
-                thread::yield_now();
+                yield_now();
             }
         }
         self
@@ -199,7 +199,7 @@ fn everybody_gets_everything(memory_bytes_max: usize) {
     hub.start(offset(START), []);
     let readers = [true, false].map(|resumes| {
         let (hub, log) = (Arc::clone(&hub), Arc::clone(&log));
-        thread::spawn(move || Reader::new(&hub, &log, resumes).run())
+        spawn(move || Reader::new(&hub, &log, resumes).run())
     });
     publish(&hub, &log);
     for reader in readers {

@@ -198,6 +198,12 @@ impl Hub {
         self.recent.read().page(topic, after, limits)
     }
 
+    /// How many breaks there were.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.recent.read().position().epoch
+    }
+
     /// Bytes of events kept in memory.
     #[must_use]
     pub fn recent_bytes(&self) -> usize {
