@@ -20,7 +20,9 @@ begin
       hint = 'Call it alone, in autocommit mode.';
   end if;
   lock table realtime.ticker in share update exclusive mode;
-  perform set_config('synchronous_commit', 'on', true);
+  -- Not waiting for a standby: readers would wait for the segments that are being emptied. A standby that takes over
+  -- without this has more of the log, not less.
+  perform set_config('synchronous_commit', 'local', true);
   select * into now_state from realtime.state;
 
   -- What is old goes at once. At the cap one segment after the other goes, the oldest first, until the rest fits: each

@@ -85,6 +85,8 @@ begin
   if not realtime._relations_changed() and not always then
     return 0;
   end if;
+  -- Nobody waits for a standby behind this lock. The mark is delivered by a tick, which is on the standby with all before it.
+  perform set_config('synchronous_commit', 'local', true);
   -- A statement of its own: what follows must see what whoever held the lock before us has written.
   lock table realtime._watched in share update exclusive mode;
   for difference in

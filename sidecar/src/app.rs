@@ -23,6 +23,7 @@ use crate::{
     reader::Reader,
     replay::Replay,
     tasks::Tasks,
+    ticker::Ticker,
     transport::{Admission, Listener, ListenerLimits, OpeningState, engine_router, realtime_router},
     webhook::{Sender, SenderError},
 };
@@ -145,6 +146,14 @@ impl App {
             return;
         }
         let bell = Arc::new(Notify::new());
+        let (ticker, demand) = Ticker::new(
+            Arc::clone(&self.database),
+            Arc::clone(&bell),
+            Arc::clone(&services.metrics),
+            self.config.timing.clone(),
+            backoff.clone(),
+        );
+        self.support.spawn(ticker.run(stop.clone()));
         let reader = Reader::new(
             Arc::clone(&self.database),
             Arc::clone(&services.hub),
@@ -152,6 +161,7 @@ impl App {
             Arc::clone(&services.metrics),
             self.config.timing.clone(),
             backoff.clone(),
+            demand,
         );
         self.support.spawn(reader.run(stop.clone()));
         let metrics = Arc::clone(&services.metrics);

@@ -16,6 +16,7 @@
 //! * [`hub`] — who gets what: topics, the newest events, a bounded queue for each connection.
 //! * [`court`] — tables whose policies decide: each event judged before anybody gets it.
 //! * [`reader`], [`replay`] — the log into the hub; pages of it for those who come back.
+//! * [`ticker`] — the worker's work where there is no worker.
 //! * [`webhook`] — messages to the receivers that their channels name; [`counters`] — how many got which.
 //! * [`connection`] — one task per socket: commands in, events out.
 //! * [`demo`] — a page that shows it all, when asked for.
@@ -47,5 +48,6 @@ pub mod replay;
 pub mod tail;
 pub mod tasks;
 pub mod telemetry;
+pub mod ticker;
 pub mod transport;
 pub mod webhook;

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub cursor_offset: Gauge,
     /// Ticks made because no worker runs.
     pub ticks: Counter,
+    /// Ticks that the server refused.
+    pub ticks_refused: Counter,
     /// Notifications heard: one for each tick that had something, whoever made it.
     pub bells: Counter,
     /// How long the oldest commit that no tick has made readable has waited, in seconds.
@@ -193,6 +195,7 @@ impl Metrics {
             head_offset: f.gauge("head_offset", "Newest offset in the log"),
             cursor_offset: f.gauge("cursor_offset", "Newest offset handed to the hub"),
             ticks: f.counter("ticks", "Ticks made by this sidecar because no worker runs"),
+            ticks_refused: f.counter("ticks_refused", "Ticks that the server refused to this sidecar"),
             bells: f.counter("bells", "Notifications of ticks, whoever made them"),
             tick_lag_seconds: f.lag("tick_lag", "Age of the oldest commit that no tick has made readable yet"),
             log_bytes: f.gauge("log_bytes", "Bytes of the log on the database's disk"),

@@ -1,7 +1,7 @@
 //! The one reader of the log: wakes up, reads on from its cursor, hands batches to the hub.
 //!
-//! A bell only says "look now": losing one costs at most the poll interval. Without a worker in the database the reader
-//! does its work: it ticks, fast while there is traffic, and keeps house. Several sidecars may do so at once. What cannot be read is asked for again, for ever, and never skipped.
+//! A bell only says "look now": losing one costs at most the poll interval. What cannot be read is asked for again, for
+//! ever, and never skipped. The reader watches who ticks; where nobody does, or does not get on, it asks its own ticker.
 
 use std::{
     sync::Arc,
@@ -21,6 +21,7 @@ use crate::{
         Backoff, Database, Error, Session,
         log::{self, CONTRACT_VERSIONS, Query, Read, ReadError},
     },
+    ticker::Demand,
 };
 
 /// What is read at once.
@@ -33,8 +34,8 @@ const LOOK_BACK_PAGES_MAX: usize = 16;
 const STATUS_EVERY: Duration = Duration::from_secs(2);
 /// A worker whose oldest event has waited for longer is not getting on.
 const WORKER_LAG_MS_MAX: f64 = 1000.0;
-/// After an event it is expected for this long that more come.
-const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How long the start waits for a tick. A server that waits for a standby makes none, and what is readable is read.
+const FIRST_TICK_MAX: Duration = Duration::from_secs(1);
 
 /// The reader.
 pub struct Reader {
@@ -44,9 +45,8 @@ pub struct Reader {
     metrics: Arc<Metrics>,
     timing: Timing,
     backoff: Backoff,
+    ticker: Demand,
     cursor: Option<Offset>,
-    busy_until: Instant,
-    house_at: Instant,
 }
 
 /// Why a session ended.
@@ -65,7 +65,7 @@ impl From<Error> for SessionError {
 }
 
 impl Reader {
-    /// Reads for this hub; `bell` rings when there may be something.
+    /// Reads for this hub; `bell` rings when there may be something, `ticker` works when nobody else does.
     #[must_use]
     pub fn new(
         database: Arc<Database>,
@@ -74,9 +74,9 @@ impl Reader {
         metrics: Arc<Metrics>,
         timing: Timing,
         backoff: Backoff,
+        ticker: Demand,
     ) -> Self {
-        let now = Instant::now();
-        Self { database, hub, bell, metrics, timing, backoff, cursor: None, busy_until: now, house_at: now }
+        Self { database, hub, bell, metrics, timing, backoff, ticker, cursor: None }
     }
 
     /// Reads until `stop` fires.
@@ -126,9 +126,10 @@ impl Reader {
         if !CONTRACT_VERSIONS.contains(&version) {
             return Err(SessionError::Contract(version));
         }
-        let mut has_worker = self.status(session).await?;
+        let has_worker = self.status(session).await?;
         // The first tick ever writes the marker that everything begins at.
-        self.tick(session).await?;
+        self.ticker.one_turn(FIRST_TICK_MAX).await;
+        self.ticker.set(!has_worker);
         let cursor = match self.cursor {
             Some(cursor) => cursor,
             None => self.begin(session).await?,
@@ -137,16 +138,14 @@ impl Reader {
         self.caught_up();
         let mut status_at = Instant::now() + STATUS_EVERY;
         loop {
-            if !has_worker {
-                self.work(session).await?;
-            }
             self.read_all(session).await?;
             self.backoff.reset();
             if Instant::now() >= status_at {
-                has_worker = self.status(session).await?;
+                let has_worker = self.status(session).await?;
+                self.ticker.set(!has_worker);
                 status_at = Instant::now() + STATUS_EVERY;
             }
-            self.wait(has_worker).await;
+            self.wait().await;
         }
     }
 
@@ -164,41 +163,6 @@ impl Reader {
         self.metrics.database_up.set(1);
         self.metrics.caught_up.set(1);
         self.hub.set_database(true);
-    }
-
-    /// What the worker would do.
-    async fn work(&mut self, session: &Session<'_>) -> Result<(), Error> {
-        log::mark_lost(session).await?;
-        self.tick(session).await?;
-        if Instant::now() < self.house_at {
-            return Ok(());
-        }
-        self.house_at = Instant::now() + Duration::from_millis(self.timing.house_ms);
-        match log::keep_house(session).await {
-            // What the server refuses now it is asked for again; delivery does not wait for it.
-            Err(error) if error.sqlstate().is_some() => warn!(error = error.chain(), "retention could not be kept"),
-            kept => kept?,
-        }
-        Ok(())
-    }
-
-    async fn tick(&self, session: &Session<'_>) -> Result<(), Error> {
-        if log::tick(session).await? {
-            self.metrics.ticks.inc();
-            self.ring(session).await?;
-        }
-        Ok(())
-    }
-
-    /// The others find by polling what they were not told: a bell that cannot ring must not cost more than that.
-    async fn ring(&self, session: &Session<'_>) -> Result<(), Error> {
-        match log::ring(session).await {
-            Err(error) if error.sqlstate().is_some() => {
-                debug!(error = error.chain(), "could not ring for the other sidecars");
-                log::empty_bells(session).await
-            }
-            rung => rung,
-        }
     }
 
     /// Whether a worker ticks. One that is missing is started, but only counts once it is seen; one that is there but
@@ -248,9 +212,6 @@ impl Reader {
         }
         self.count(&read.events);
         self.metrics.head_offset.set(read.head.get());
-        if !read.events.is_empty() {
-            self.busy_until = Instant::now() + BUSY_FOR;
-        }
         let until = read.until;
         if until != after || !read.events.is_empty() {
             self.hub.publish(Batch { after, events: read.events, until });
@@ -270,12 +231,10 @@ impl Reader {
         }
     }
 
-    async fn wait(&self, has_worker: bool) {
-        let busy = !has_worker && Instant::now() < self.busy_until;
-        let interval = if busy { self.timing.busy_tick_ms } else { self.timing.poll_ms };
+    async fn wait(&self) {
         tokio::select! {
             () = self.bell.notified() => (),
-            () = tokio::time::sleep(Duration::from_millis(interval)) => (),
+            () = tokio::time::sleep(Duration::from_millis(self.timing.poll_ms)) => (),
         }
     }
 }

@@ -11,3 +11,4 @@ mod standby;
 mod switches;
 mod symbols;
 mod upgrade;
+mod waiting;
