@@ -1,7 +1,8 @@
 //! Before a connection is one: its client has a link, and is still to say who it is.
 //!
-//! Nothing of the log or the hub is within reach here. Whoever is refused may try again until the deadline, as often as
-//! frames may be wrong.
+//! Nothing of the log is within reach here. Whoever is refused may try again until the deadline, as often as
+//! frames may be wrong. While the database is away nobody is let in: clients subscribe at once and, when they are told that
+//! it cannot be had now, never again.
 
 use std::{
     sync::Arc,
@@ -18,6 +19,7 @@ use crate::{
     auth::AuthError,
     config::Limits,
     error::{CloseReason, Code, CommandError},
+    hub::Hub,
     model::{Credential, Identity},
     protocol::{Codec, Command, Credentials, DialectId, Notice},
 };
@@ -72,8 +74,11 @@ impl Lobby {
         let deadline = tokio::time::sleep(Duration::from_millis(self.services.timing.connect_ms));
         let mut deadline = std::pin::pin!(deadline);
         let mut pings = self.pings();
+        let services = Arc::clone(&self.services);
+        let mut identity = None;
         let end = loop {
             let incoming = tokio::select! {
+                () = database(&services.hub), if identity.is_some() => return identity.map(|known| self.admit(known)),
                 incoming = self.visitor.link.next(true) => incoming,
                 _ = pings.tick() => {
                     self.visitor.link.ping();
@@ -86,7 +91,7 @@ impl Lobby {
                 Incoming::Alive | Incoming::Flushed(_) => (),
                 Incoming::Text(text) => match self.hear(&text).await {
                     Heard::Nothing => (),
-                    Heard::Identity(identity) => return Some(self.admit(*identity)),
+                    Heard::Identity(known) => identity = Some(*known),
                     Heard::End(reason) => break reason,
                 },
                 Incoming::Binary => break CloseReason::BadPacket,
@@ -164,6 +169,14 @@ impl Lobby {
         self.visitor.link.close(Some(reason));
         // A client that does not listen is not waited for.
         let _ = tokio::time::timeout(FAREWELL, self.visitor.link.finish()).await;
+    }
+}
+
+/// Waits until the database is there.
+async fn database(hub: &Hub) {
+    const LOOK_AGAIN: Duration = Duration::from_millis(100);
+    while !hub.is_database_up() {
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

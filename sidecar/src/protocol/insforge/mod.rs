@@ -23,8 +23,12 @@ impl Insforge {
         if self.prefixes_channel { "realtime:" } else { "" }
     }
 
-    /// The word for a code.
+    /// The word for a code. For what is passing there is none of its own: applications know three, and one is for faults
+    /// of the server.
     fn code(self, code: Code) -> &'static str {
+        if code == Code::Unavailable {
+            return Code::InternalError.label();
+        }
         if !self.live_codes {
             return code.label();
         }
