@@ -12,6 +12,7 @@ mod connecting;
 mod counters;
 mod denials;
 mod docs;
+mod ended_sessions;
 mod filter_oracle;
 mod filters;
 mod fixtures;

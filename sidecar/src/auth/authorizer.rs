@@ -112,7 +112,7 @@ impl Authorizer {
             return self.judge_when_free(&self.tables, question, Lane::Slow).await;
         }
         match self.judge_when_free(&self.quick, question, Lane::Alone).await {
-            Err(GrantError::Unavailable(Error::Deadline(_))) => self.grant_slowly(question).await,
+            Err(GrantError::Unavailable(Error::Deadline(_) | Error::Ended(_))) => self.grant_slowly(question).await,
             verdict => verdict,
         }
     }
@@ -173,7 +173,11 @@ impl Authorizer {
 
     async fn ask(&self, questions: &[Question], lane: Lane) -> Result<Vec<Answer>, Error> {
         let started = Instant::now();
-        let answers = may_subscribe(&self.database, questions, lane.deadline()).await;
+        let mut answers = may_subscribe(&self.database, questions, lane.deadline()).await;
+        // Here a lost session is a verdict, and sessions end for other reasons than policies too.
+        if lane == Lane::Slow && matches!(answers, Err(Error::Ended(_))) {
+            answers = may_subscribe(&self.database, questions, lane.deadline()).await;
+        }
         self.metrics.rights_seconds.observe(started.elapsed().as_secs_f64());
         answers
     }
@@ -253,7 +257,7 @@ impl Authorizer {
                 self.move_to(batch, lane.after(started.elapsed()));
                 batch.iter().zip(answers).for_each(|(question, answer)| self.apply(question, answer));
             }
-            Err(Error::Deadline(_)) if lane != Lane::Slow => self.move_to(batch, lane.slower()),
+            Err(Error::Deadline(_) | Error::Ended(_)) if lane != Lane::Slow => self.move_to(batch, lane.slower()),
             // Which of them fails is found out by asking each.
             Err(error) if lane == Lane::Together && is_refusal(&error) => self.move_to(batch, Lane::Alone),
             Err(error) if batch.iter().all(|it| denies(lane, it, &error)) => self.deny(batch, &error),
@@ -286,7 +290,7 @@ impl Authorizer {
 
     fn note_failure(&self, question: &Question, error: &Error) {
         warn!(channel = %question.channel.name(), error = error.chain(), "a policy failed or has no end: denied");
-        if matches!(error, Error::Deadline(_)) {
+        if matches!(error, Error::Deadline(_) | Error::Ended(_)) {
             self.quarantine.lock().add(question.clone(), Instant::now());
         }
     }
@@ -339,7 +343,8 @@ impl Watched {
 /// more patiently first; and where no policy is asked, none is to blame.
 fn denies(lane: Lane, question: &Question, error: &Error) -> bool {
     let has_policy = matches!(question.channel, Channel::Messages(_));
-    is_refusal(error) || has_policy && lane == Lane::Slow && matches!(error, Error::Deadline(_))
+    let is_policy_s = matches!(error, Error::Deadline(_) | Error::Ended(_));
+    is_refusal(error) || has_policy && lane == Lane::Slow && is_policy_s
 }
 
 /// What such an outcome says.
@@ -351,7 +356,8 @@ fn failure(error: &Error) -> Refusal {
 /// refused) or that was busy (a lock held against it).
 fn is_refusal(error: &Error) -> bool {
     const TROUBLE: [&str; 9] = ["08", "28", "3D", "40", "53", "55", "57", "58", "XX"];
-    error.sqlstate().is_some_and(|state| !TROUBLE.iter().any(|class| state.code().starts_with(class)))
+    let has_answered = !matches!(error, Error::Ended(_));
+    has_answered && error.sqlstate().is_some_and(|state| !TROUBLE.iter().any(|class| state.code().starts_with(class)))
 }
 
 /// Keeps a verdict under watch until it is dropped.

@@ -55,8 +55,7 @@ pub(super) fn judge_error(
         return CommandError::unavailable();
     };
     services.denied(identity, what, channel, &Refusal::TooSlow);
-    let text =
-        "the policies of this table take too long for you: come back later, or ask its owner to make them faster";
+    let text = "the policies of this table take too long for you or end their session: come back later, or ask its owner to mend them";
     CommandError::new(Code::Unavailable, text).retry_after(*wait)
 }
 

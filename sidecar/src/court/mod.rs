@@ -6,6 +6,7 @@
 
 mod pages;
 mod room;
+mod search;
 mod seats;
 mod sitting;
 
@@ -60,8 +61,8 @@ struct Bench {
 /// Why there is no verdict.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum JudgeError {
-    /// The policies had no end for this party: it is not judged for so long.
-    #[error("the policies of the table take too long")]
+    /// The policies had no end for this party, or ended the session: it is not judged for so long.
+    #[error("the policies of the table take too long, or end their session")]
     Held(Duration),
     /// The log moved under the judgement: ask again.
     #[error("the log moved under a judgement")]
@@ -137,10 +138,10 @@ impl Bench {
         });
     }
 
-    /// The policies had no end for a party.
+    /// The policies had no end for a party, or ended the session.
     fn strike(&self, relation: u32, party: &Party) {
         self.metrics.judgements_ended.inc();
-        warn!(relation, role = %party.role, subject = party.subject(), "the policies of a table take too long for somebody: judged alone");
+        warn!(relation, role = %party.role, subject = party.subject(), "the policies of a table take too long or end their session for somebody: judged alone");
         let (mut quarantine, now) = (self.quarantine.lock(), Instant::now());
         quarantine.forget(now);
         quarantine.add((relation, party.clone()), now);

@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Bench, JudgeError};
+use super::{
+    Bench, JudgeError,
+    search::{Found, judge_apart},
+};
 use crate::{
     hub::{Page, Seen},
     model::{Offset, Party, Verdict},
@@ -23,7 +26,7 @@ pub(super) struct Pages {
     bench: Arc<Bench>,
     // Live events, publishing and reading need sessions too.
     permits: Semaphore,
-    // Those whose policies had no end before wait for each other only.
+    // Those whose policies had no end before, or ended the session, wait for each other only.
     suspects: Semaphore,
     // Never held across an await.
     waiting: Mutex<HashMap<Range, Vec<Waiting>>>,
@@ -72,10 +75,15 @@ impl Pages {
 
     async fn judge_suspect(&self, range: Range, party: &Party) -> Result<Verdicts, JudgeError> {
         let _permit = self.suspects.acquire().await;
-        let judged = judge_once(&self.bench.database, range, std::slice::from_ref(party), self.bench.deadline).await;
+        let alone = [(0, party.clone())];
+        let mut judged = judge_once(&self.bench.database, range, &alone, self.bench.deadline).await;
+        // Sessions end for other reasons too.
+        if matches!(judged, Err(Error::Ended(_))) {
+            judged = judge_once(&self.bench.database, range, &alone, self.bench.deadline).await;
+        }
         match judged {
             Ok(judgement) => Ok(Verdicts { judgement: Arc::new(judgement), number: 0 }),
-            Err(error @ Error::Hanging(_)) => Err(self.strike(range, party, Arc::new(error))),
+            Err(error) if is_theirs(&error) => Err(self.strike(range, party, Arc::new(error))),
             Err(error) => Err(JudgeError::Unavailable(Arc::new(error))),
         }
     }
@@ -101,7 +109,7 @@ impl Pages {
             }
             match answered.await {
                 Ok(Ok(verdicts)) => return Ok(verdicts),
-                Ok(Err(error)) if matches!(*error, Error::Hanging(_)) => return Err(self.strike(range, party, error)),
+                Ok(Err(error)) if is_theirs(&error) => return Err(self.strike(range, party, error)),
                 Ok(Err(error)) => return Err(JudgeError::Unavailable(error)),
                 // Who asked for all has gone; somebody else asks.
                 Err(_) => (),
@@ -121,34 +129,58 @@ impl Pages {
         }
     }
 
-    async fn answer(&self, range: Range, mut waiting: Vec<Waiting>) {
+    async fn answer(&self, range: Range, waiting: Vec<Waiting>) {
+        let mut waiting: Vec<(i32, Waiting)> = (0..).zip(waiting).collect();
+        let mut was_lost = false;
         while !waiting.is_empty() {
-            let parties: Vec<Party> = waiting.iter().map(|it| it.party.clone()).collect();
+            let parties: Vec<(i32, Party)> = waiting.iter().map(|(number, it)| (*number, it.party.clone())).collect();
             let started = Instant::now();
             match judge_once(&self.bench.database, range, &parties, self.bench.deadline).await {
                 Ok(judgement) => {
                     self.bench.metrics.judge_seconds.observe(started.elapsed().as_secs_f64());
-                    return tell(waiting, &Arc::new(judgement));
+                    return tell(waiting, Found { judgement, ..Found::default() });
                 }
                 // The others are judged again at once.
-                Err(Error::Hanging(number)) if usize::try_from(number).is_ok_and(|at| at < waiting.len()) => {
-                    let hanging = waiting.swap_remove(usize::try_from(number).unwrap_or_default());
-                    let _ = hanging.answer.send(Err(Arc::new(Error::Hanging(number))));
+                Err(Error::Hanging(number)) => refuse(&mut waiting, number),
+                Err(Error::Ended(_)) if !was_lost => was_lost = true,
+                Err(Error::Ended(_)) => {
+                    return match judge_apart(&self.bench, range, parties).await {
+                        Ok(found) => tell(waiting, found),
+                        Err(error) => tell_all(waiting, error),
+                    };
                 }
-                Err(error) => {
-                    let error = Arc::new(error);
-                    return waiting.into_iter().for_each(|it| drop(it.answer.send(Err(Arc::clone(&error)))));
-                }
+                Err(error) => return tell_all(waiting, error),
             }
         }
     }
 }
 
-fn tell(waiting: Vec<Waiting>, judgement: &Arc<Judgement>) {
-    for (number, it) in (0..).zip(waiting) {
+/// Whether it is the policies of the party that was asked about who gave no verdict.
+fn is_theirs(error: &Error) -> bool {
+    matches!(error, Error::Hanging(_) | Error::Ended(_))
+}
+
+/// The policies of this one give no verdict.
+fn refuse(waiting: &mut Vec<(i32, Waiting)>, number: i32) {
+    for (_, it) in waiting.extract_if(.., |(it, _)| *it == number) {
         // Who does not wait any more is not told.
-        let _ = it.answer.send(Ok(Verdicts { judgement: Arc::clone(judgement), number }));
+        let _ = it.answer.send(Err(Arc::new(Error::Hanging(number))));
     }
+}
+
+fn tell(mut waiting: Vec<(i32, Waiting)>, found: Found) {
+    found.guilty.into_iter().for_each(|number| refuse(&mut waiting, number));
+    // They ask anew.
+    waiting.retain(|(number, _)| !found.left.contains(number));
+    let judgement = Arc::new(found.judgement);
+    for (number, it) in waiting {
+        let _ = it.answer.send(Ok(Verdicts { judgement: Arc::clone(&judgement), number }));
+    }
+}
+
+fn tell_all(waiting: Vec<(i32, Waiting)>, error: Error) {
+    let error = Arc::new(error);
+    waiting.into_iter().for_each(|(_, it)| drop(it.answer.send(Err(Arc::clone(&error)))));
 }
 
 struct Asking<'a> {

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 use super::{
     Bench,
     room::{Case, Room},
+    search::judge_apart,
 };
 use crate::postgres::{
     Backoff, Error, Session,
@@ -59,9 +60,14 @@ impl Sitting {
 
     async fn hear<'a>(&'a self, session: &mut Option<Session<'a>>, case: Case) {
         let (mut failures, mut backoff) = (0, Backoff::new(RETRY_MIN, RETRY_MAX));
+        let mut was_lost = false;
         loop {
             let started = Instant::now();
-            match self.judge(session, &case).await {
+            let judged = match self.judge(session, &case).await {
+                Err(Error::Ended(_)) if was_lost => self.judge_apart(&case).await,
+                judged => judged,
+            };
+            match judged {
                 Ok(judgement) => {
                     self.bench.metrics.judge_seconds.observe(started.elapsed().as_secs_f64());
                     self.tell_failures(&case, &judgement);
@@ -74,6 +80,7 @@ impl Sitting {
                 Err(error) => {
                     *session = None;
                     failures += 1;
+                    was_lost = matches!(error, Error::Ended(_));
                     debug!(relation = self.room.relation(), error = error.chain(), "no verdict yet");
                     if failures == ATTEMPTS || error.is_definite() {
                         warn!(
@@ -118,6 +125,18 @@ impl Sitting {
                 self.bench.failed(relation, &party, sqlstate);
             }
         }
+    }
+
+    /// Once may be the server's doing; twice is somebody's policies', and everybody else is judged without them.
+    async fn judge_apart(&self, case: &Case) -> Result<Judgement, Error> {
+        let Some(range) = case.range else {
+            return Ok(Judgement::default());
+        };
+        let found = judge_apart(&self.bench, range, self.room.roster()).await?;
+        found.guilty.into_iter().for_each(|number| self.expel(number));
+        // The log has it for them too.
+        found.left.into_iter().for_each(|number| drop(self.room.expel(number)));
+        Ok(found.judgement)
     }
 
     fn expel(&self, number: i32) {

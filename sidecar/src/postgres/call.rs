@@ -27,9 +27,9 @@ const DENIALS_MAX: u32 = 2;
 
 const IS_WORKING: &str = "select exists (select from pg_catalog.pg_stat_activity a where a.usename = session_user \
      and (pg_catalog.starts_with(a.query, $1) and a.state = 'active' or a.state = 'disabled'))";
-/// While an identity's policies run, the session's name ends so, with the identity's number behind it.
+/// While an identity's policies run, this stands behind the mark instead of the statement, with the identity's number.
 const JUDGING: &str = " judging ";
-const WHO_IS_JUDGED: &str = "select a.application_name from pg_catalog.pg_stat_activity a \
+const WHO_IS_JUDGED: &str = "select a.query from pg_catalog.pg_stat_activity a \
      where a.usename = session_user and a.state = 'active' and pg_catalog.starts_with(a.query, $1)";
 const END_BACKEND: &str = "select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a \
      where a.usename = session_user and a.state = 'active' and pg_catalog.starts_with(a.query, $1)";
@@ -177,8 +177,8 @@ impl<'a> Session<'a> {
             return Err(Error::Closed);
         };
         self.in_doubt.store(true, Ordering::Relaxed);
-        let result = client.query_typed(statement, parameters).await.map_err(Error::from);
-        if result.as_ref().err().is_none_or(|error| error.sqlstate().is_some()) {
+        let result = client.query_typed(statement, parameters).await.map_err(Error::of_statement);
+        if result.as_ref().err().is_none_or(|error| matches!(error, Error::Postgres(it) if it.code().is_some())) {
             self.in_doubt.store(false, Ordering::Relaxed);
         }
         result
@@ -217,10 +217,11 @@ impl Database {
     /// The identity whose policies run in that session now.
     async fn judged_on(&self, mark: &Mark) -> Result<Option<i32>, Error> {
         let rows = self.aside(WHO_IS_JUDGED, mark).await?;
-        let Some(name) = rows.first().map(|row| row.try_get::<_, &str>(0)).transpose()? else {
+        let Some(shown) = rows.first().map(|row| row.try_get::<_, &str>(0)).transpose()? else {
             return Ok(None);
         };
-        Ok(name.rsplit_once(JUDGING).and_then(|(_, number)| number.parse().ok()))
+        let number = shown.strip_prefix(&*mark.0).and_then(|rest| rest.strip_prefix(JUDGING));
+        Ok(number.and_then(|number| number.parse().ok()))
     }
 
     async fn end_backend(&self, mark: &Mark) -> Result<(), Error> {

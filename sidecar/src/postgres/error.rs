@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use super::TlsError;
 
@@ -22,6 +22,10 @@ pub enum Error {
     /// A judgement was given up: the policies took too long for the identity with this number.
     #[error("the policies of a table have no end for one identity")]
     Hanging(i32),
+    /// The server's session ended while a statement ran: the server stopped, somebody ended it from outside, or a policy
+    /// did from inside.
+    #[error("the server ended the session")]
+    Ended(#[source] tokio_postgres::Error),
     /// The pool was closed: the sidecar is stopping.
     #[error("the sidecar is stopping")]
     Closed,
@@ -37,11 +41,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// What a statement failed with on a session that had been opened.
+    pub(super) fn of_statement(error: tokio_postgres::Error) -> Self {
+        let is_fatal = |refusal: &DbError| matches!(refusal.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+        if error.is_closed() || error.as_db_error().is_some_and(is_fatal) {
+            return Self::Ended(error);
+        }
+        Self::Postgres(error)
+    }
+
     /// The server's code, when it was the server that refused.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
-            Self::Postgres(error) => error.code(),
+            Self::Postgres(error) | Self::Ended(error) => error.code(),
             _ => None,
         }
     }
@@ -77,7 +90,12 @@ impl Error {
         match self {
             Self::Tls(_) | Self::Role(_) => true,
             Self::Postgres(_) => self.sqlstate().is_some_and(|state| DEFINITE.contains(&state)),
-            Self::Timeout(_) | Self::Deadline(_) | Self::Hanging(_) | Self::Closed | Self::NoRow => false,
+            Self::Timeout(_)
+            | Self::Deadline(_)
+            | Self::Hanging(_)
+            | Self::Ended(_)
+            | Self::Closed
+            | Self::NoRow => false,
         }
     }
 

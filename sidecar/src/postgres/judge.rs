@@ -70,6 +70,17 @@ impl Judgement {
         self.failures.iter().map(|(number, code)| (*number, &**code))
     }
 
+    /// What both say of the same events, about different people; `None` when the events are not the same.
+    #[must_use]
+    pub(crate) fn join(mut self, other: Self) -> Option<Self> {
+        if self.offsets != other.offsets {
+            return None;
+        }
+        self.seen.iter_mut().zip(other.seen).for_each(|(seen, more)| seen.extend(more));
+        self.failures.extend(other.failures);
+        Some(self)
+    }
+
     /// Who sees something of the event at this place; everybody else sees nothing. `None` when it was not judged.
     #[must_use]
     pub fn seen_at(&self, place: Offset) -> Option<&[(i32, Verdict)]> {
@@ -125,7 +136,7 @@ pub async fn judge_seated(session: &Session<'_>, range: Range, deadline: Duratio
     judgement(session, deadline, JUDGE_SEATED, &parameters).await
 }
 
-/// Judges events once, for these parties: they are numbered in their order.
+/// Judges events once, for these parties.
 ///
 /// # Errors
 ///
@@ -133,14 +144,13 @@ pub async fn judge_seated(session: &Session<'_>, range: Range, deadline: Duratio
 pub async fn judge_once(
     database: &Database,
     range: Range,
-    parties: &[Party],
+    parties: &[(i32, Party)],
     deadline: Duration,
 ) -> Result<Judgement, Error> {
-    let numbered: Vec<(i32, Party)> = (0..).zip(parties.iter().cloned()).collect();
     let session = Session::open(database).await?;
     // One transaction: behind a pooler the next statement might reach another session otherwise.
     session.begin().await?;
-    let numbers = know(&session, &numbered).await?;
+    let numbers = know(&session, parties).await?;
     let (after, until) = (range.after.get(), range.until.get());
     let parameters: [Parameter<'_>; 4] =
         [(&range.relation, Type::OID), (&after, Type::INT8), (&until, Type::INT8), (&numbers, Type::INT4_ARRAY)];

@@ -112,15 +112,20 @@ begin perform realtime.judge('doc'::regclass, (select head from from_here), (sel
 alter policy own on doc using (judge_again(id));
 select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 2 group by id order by id;
 alter policy own on doc using (held_by = (select auth.jwt() ->> 'sub'));
--- Nor change who is judged. Whose policies run can be seen from outside; afterwards the name is the session's own.
+-- Nor change who is judged. Whose policies run can be seen from outside, whatever the session is called, when the
+-- statement is marked; afterwards the statement is shown again.
 create function tell_more() returns bool language plpgsql security definer as $$ begin perform realtime.forget_identity(1); return true; end $$;
 alter policy own on doc using (tell_more());
 select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 2 group by id order by id;
-create function seen_name() returns text language plpgsql security definer as $$
-begin perform pg_stat_clear_snapshot(); return (select application_name from pg_stat_activity where pid = pg_backend_pid()); end $$;
-alter policy own on doc using (held_by = case when seen_name() like '% judging 2' then 'grace' else '' end);
+create function seen() returns text language plpgsql security definer as $$
+begin
+  perform set_config('application_name', 'another', true); perform pg_stat_clear_snapshot();
+  return (select query from pg_stat_activity where pid = pg_backend_pid());
+end $$;
+alter policy own on doc using (held_by = case when seen() = '/* mark */ judging 2' then 'grace' else '' end);
+/* mark */ select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 3 group by id order by id;
+/* mark */ select seen() like '/* mark */ select%' as restored, (select count(*) > 0 from verdicts) as judged, seen() like '/* mark */ select%' as again;
 select id, string_agg(old_new, ' ' order by event) from verdicts where id <= 3 group by id order by id;
-select seen_name() = current_setting('application_name') as restored, current_setting('application_name') not like '%judging%' as plain;
 alter policy own on doc using (held_by = (select auth.jwt() ->> 'sub'));
 -- A revoked grant, a dropped role membership: seen at once.
 revoke select on doc from authenticated;
