@@ -90,12 +90,9 @@ impl Error {
         match self {
             Self::Tls(_) | Self::Role(_) => true,
             Self::Postgres(_) => self.sqlstate().is_some_and(|state| DEFINITE.contains(&state)),
-            Self::Timeout(_)
-            | Self::Deadline(_)
-            | Self::Hanging(_)
-            | Self::Ended(_)
-            | Self::Closed
-            | Self::NoRow => false,
+            Self::Timeout(_) | Self::Deadline(_) | Self::Hanging(_) | Self::Ended(_) | Self::Closed | Self::NoRow => {
+                false
+            }
         }
     }
 
