@@ -69,12 +69,16 @@ enum Way {
     Judge,
     Subscribe,
     Publish,
+    Snapshot,
+    History,
 }
 
 /// A session like the sidecar's, and the one that looks after it.
 struct Scene {
     database: Database,
     sidecar: Client,
+    /// A session of an application, which has assumed a role and claims by itself.
+    person: Client,
     relation: u32,
     until: i64,
 }
@@ -89,19 +93,24 @@ impl Scene {
         database.exec("select realtime.tick()").await;
         let relation = database.text("select 'mal.t'::regclass::oid").await.parse().unwrap();
         let until = database.text("select head from realtime.status()").await.parse().unwrap();
-        let sidecar = login(&database).await;
-        let scene = Self { database, sidecar, relation, until };
+        let (sidecar, person) = (login(&database).await, login(&database).await);
+        let scene = Self { database, sidecar, person, relation, until };
+        scene.person.batch_execute("set role authenticated").await.unwrap();
+        scene.claim(MALLORY).await;
         for (id, claims) in [(1, MALLORY), (2, VICTIM)] {
             let know = "select realtime.know_identity($1, 'authenticated', $2)";
             scene.sidecar.execute(know, &[&id, &claims]).await.unwrap();
         }
-        scene.sidecar.batch_execute("prepare drivers as select 'the driver''s'::text").await.unwrap();
+        for session in [&scene.sidecar, &scene.person] {
+            session.batch_execute("prepare drivers as select 'the driver''s'::text").await.unwrap();
+        }
         scene
     }
 
-    async fn state(&self) -> String {
-        let rows = realtime_tests::database::text_rows(&self.sidecar.simple_query(STATE).await.unwrap());
-        let drivers = self.sidecar.simple_query("execute drivers").await.unwrap();
+    async fn state(&self, way: Way) -> String {
+        let session = if way == Way::History { &self.person } else { &self.sidecar };
+        let rows = realtime_tests::database::text_rows(&session.simple_query(STATE).await.unwrap());
+        let drivers = session.simple_query("execute drivers").await.unwrap();
         let drivers = realtime_tests::database::text_rows(&drivers)[0][0].clone().unwrap();
         format!("{} | {drivers}", rows[0][0].clone().unwrap())
     }
@@ -112,7 +121,34 @@ impl Scene {
             Way::Judge => self.judge().await,
             Way::Subscribe => [self.subscribe(MALLORY).await, self.subscribe(VICTIM).await],
             Way::Publish => [self.publish(MALLORY).await, self.publish(VICTIM).await],
+            Way::Snapshot => [self.snapshot(MALLORY).await, self.snapshot(VICTIM).await],
+            // Mallory last: her claims are the session's own.
+            Way::History => {
+                let victim = self.history(VICTIM).await;
+                [self.history(MALLORY).await, victim]
+            }
         }
+    }
+
+    /// Whether any row is in it.
+    async fn snapshot(&self, claims: &str) -> bool {
+        self.sidecar.batch_execute("begin isolation level repeatable read, read only").await.unwrap();
+        let ask = "select count(*) from realtime.snapshot('authenticated', $1, $2)";
+        let rows = self.sidecar.query_one(ask, &[&claims, &self.relation]).await.map(|row| row.get::<_, i64>(0));
+        self.sidecar.batch_execute(if rows.is_ok() { "commit" } else { "rollback" }).await.unwrap();
+        rows.is_ok_and(|count| count > 0)
+    }
+
+    /// Whether any event is in it.
+    async fn history(&self, claims: &str) -> bool {
+        self.claim(claims).await;
+        let ask = "select count(*) from realtime.history('table:mal.t')";
+        self.person.query_one(ask, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) > 0)
+    }
+
+    async fn claim(&self, claims: &str) {
+        let set = "select set_config('request.jwt.claims', $1, false)";
+        self.person.execute(set, &[&claims]).await.unwrap();
     }
 
     async fn judge(&self) -> [bool; 2] {
@@ -148,9 +184,9 @@ async fn nothing_survives(way: Way, security: &str) {
     for (name, body) in ATTACKS {
         let function = FUNCTION.replace("SECURITY", security).replace("ATTACK", body);
         scene.database.exec(&function).await;
-        let before = scene.state().await;
+        let before = scene.state(way).await;
         let [mallory, victim] = scene.attack(way).await;
-        let after = scene.state().await;
+        let after = scene.state(way).await;
         if mallory {
             failures.push(format!("{name}: she got what she must not"));
         }
@@ -188,6 +224,18 @@ async fn nothing_survives_a_publish() {
     nothing_survives(Way::Publish, "security definer").await;
 }
 
+#[tokio::test]
+async fn nothing_survives_a_snapshot() {
+    nothing_survives(Way::Snapshot, "security invoker").await;
+    nothing_survives(Way::Snapshot, "security definer").await;
+}
+
+#[tokio::test]
+async fn nothing_survives_a_look_at_history() {
+    nothing_survives(Way::History, "security invoker").await;
+    nothing_survives(Way::History, "security definer").await;
+}
+
 /// Errors that look like somebody's wish that the statement end: they deny her, and nobody else.
 #[tokio::test]
 async fn a_faked_cancel_denies_nobody_else() {
@@ -207,6 +255,8 @@ async fn a_faked_cancel_denies_nobody_else() {
         assert_eq!(scene.judge().await, [false, true], "judged, {code}");
         assert_eq!(scene.attack(Way::Subscribe).await, [false, true], "asked, {code}");
         assert_eq!(scene.attack(Way::Publish).await, [false, true], "published, {code}");
+        assert_eq!(scene.attack(Way::Snapshot).await, [false, true], "in a snapshot, {code}");
+        assert_eq!(scene.attack(Way::History).await, [false, true], "in history, {code}");
     }
 }
 
@@ -232,10 +282,12 @@ async fn a_deferred_trigger_gets_no_rights_of_the_sidecar() {
     scene.database.exec(found).await;
     scene.attack(Way::Judge).await;
     scene.attack(Way::Subscribe).await;
+    scene.attack(Way::Snapshot).await;
+    scene.attack(Way::History).await;
     assert_eq!(scene.database.text("select count(*) from mal.found").await, "0", "what judges writes nothing");
-    let before = scene.state().await;
+    let before = scene.state(Way::Publish).await;
     // Postgres has none of it while rights are restricted: the message is refused.
     assert!(!scene.publish(MALLORY).await);
-    assert_eq!(before, scene.state().await, "something is left behind");
+    assert_eq!(before, scene.state(Way::Publish).await, "something is left behind");
     assert_eq!(scene.database.text("select string_agg(what, ', ') from mal.found").await, "");
 }
