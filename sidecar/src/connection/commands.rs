@@ -383,7 +383,7 @@ async fn begin(asker: &Asker<'_>, mut wish: Wish, since: Option<Since>) -> Resul
     services.hub.head().ok_or_else(CommandError::unavailable)?;
     let question = Question::new(identity, channel.clone()).comparing(wish.filter.is_some());
     let grant = grant(asker, &question).await?;
-    wish.bind(&grant)?;
+    wish.bind(&grant, &services.filters)?;
     let seat = seat(services, identity, &grant).map_err(|error| asker.unjudged(&error))?;
     let resume = match since {
         None => None,

@@ -50,6 +50,7 @@ use crate::{
     court::Court,
     denials::Denials,
     error::{CloseReason, CommandError},
+    filter::Filters,
     hub::{Attachment, Hub, Outbox, SubscriberId},
     metrics::Metrics,
     model::Identity,
@@ -70,6 +71,8 @@ pub struct Services {
     pub court: Court,
     /// Pages of what was missed.
     pub replay: Replay,
+    /// Filters that subscriptions share.
+    pub filters: Filters,
     /// Turns of snapshots.
     pub snapshots: Arc<Semaphore>,
     /// Turns of those that are long in coming.

@@ -120,7 +120,7 @@ impl Connection {
         if columns.as_ref().is_some_and(crate::model::Columns::is_empty) {
             return self.revoked(subscriber, &Refusal::Forbidden);
         }
-        if let Err(error) = subscription.wish.bind(&grant) {
+        if let Err(error) = subscription.wish.bind(&grant, &self.services.filters) {
             return self.end_with_error(subscriber, error);
         }
         subscription.form = form(&grant.topic, columns);

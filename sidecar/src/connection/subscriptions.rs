@@ -7,14 +7,14 @@ use crate::{
     auth::Watch,
     court::Seat,
     error::CommandError,
-    filter::Filter,
+    filter::{Filter, Filters},
     hub::{Page, Seen, SubscriberId},
     model::{
         Channel, Columns, Effect, Event, EventKind, Gap, GapReason, Grant, Identity, Offset, Op, RowChange, Sight,
         TableGrant, Topic, Verdict, View,
     },
     postgres::authorize::Question,
-    protocol::{Address, DialectId, Form},
+    protocol::{Address, DialectId, Form, Matches, Published},
 };
 
 /// All subscriptions of a connection.
@@ -127,13 +127,13 @@ impl Wish {
     /// # Errors
     ///
     /// When it cannot be used on these columns.
-    pub(super) fn bind(&mut self, grant: &Grant) -> Result<(), CommandError> {
+    pub(super) fn bind(&mut self, grant: &Grant, filters: &Filters) -> Result<(), CommandError> {
         let (Some(wanted), Some(table)) = (&mut self.filter, &grant.table) else {
             return Ok(());
         };
         let filter = Filter::parse(&wanted.text, &table.comparable);
         wanted.filter =
-            Some(Arc::new(filter.map_err(|it| CommandError::bad_filter(it.to_string(), Some(it.position)))?));
+            Some(filters.share(filter.map_err(|it| CommandError::bad_filter(it.to_string(), Some(it.position)))?));
         Ok(())
     }
 
@@ -201,13 +201,13 @@ impl Wish {
     }
 
     /// Whether the old and the new image of a change are among the rows that are wanted; `None` where an image cannot say.
-    fn matches(&self, change: &RowChange) -> (Option<bool>, Option<bool>) {
+    fn matches(&self, event: &Published, change: &RowChange) -> Matches {
+        let Some(wanted) = &self.filter else {
+            return (Some(true), Some(true));
+        };
+        let number = wanted.filter.as_ref().map_or(0, |filter| filter.number());
         let matches = |image: &Option<Box<str>>| self.matches_row(image.as_deref()?);
-        if self.filter.is_none() {
-            (Some(true), Some(true))
-        } else {
-            (matches(&change.old_record), matches(&change.record))
-        }
+        event.matches(number, || (matches(&change.old_record), matches(&change.record)))
     }
 
     /// Whether a row, with all that it has, is among those that are wanted; `None` where it cannot say.
@@ -301,7 +301,7 @@ impl Subscription {
     pub(super) fn out(&self, seen: &Seen, dialect: DialectId) -> Option<Out> {
         let event = seen.event.event();
         let view = match &event.kind {
-            EventKind::Row(change) => match self.effect(change, seen.verdict) {
+            EventKind::Row(change) => match self.effect(seen, change) {
                 Effect::Show(view) => view,
                 Effect::Nothing => return None,
                 Effect::Gap => {
@@ -315,9 +315,9 @@ impl Subscription {
     }
 
     /// What a change is to this subscription: by what may be seen of it, and by what is wanted.
-    fn effect(&self, change: &RowChange, verdict: Option<Verdict>) -> Effect {
-        let (old_matches, new_matches) = self.wish.matches(change);
-        let verdict = verdict.unwrap_or(Verdict::OPEN);
+    fn effect(&self, seen: &Seen, change: &RowChange) -> Effect {
+        let (old_matches, new_matches) = self.wish.matches(&seen.event, change);
+        let verdict = seen.verdict.unwrap_or(Verdict::OPEN);
         if change.op != Op::Delete && verdict.new == Sight::Visible && new_matches.is_none() {
             // The row may be seen, and nobody can say whether it is wanted.
             return Effect::Gap;

@@ -13,12 +13,14 @@ mod parse;
 mod pattern;
 mod regular;
 mod scan;
+mod shared;
 mod test;
 #[cfg(test)]
 mod tests;
 mod truth;
 mod value;
 
+pub use self::shared::Filters;
 use self::{condition::Condition, parse::Parser, scan::Fault, truth::Truth};
 
 /// Which rows a subscription is about.
@@ -27,7 +29,11 @@ pub struct Filter {
     text: Box<str>,
     /// The columns that it names.
     named: Box<[Box<str>]>,
+    /// The types of these columns.
+    kinds: Box<[Box<str>]>,
     tree: Tree,
+    /// The number that it was given when it was shared; zero before that.
+    number: u64,
 }
 
 /// Why a filter is refused.
@@ -75,7 +81,9 @@ impl Filter {
         }
         let mut parser = Parser::new(text, columns);
         let tree = parser.filter()?;
-        Ok(Self { text: text.into(), named: parser.named.into(), tree })
+        let kind = |name: &str| columns.iter().find(|(it, _)| *it == name).map_or("", |(_, kind)| kind).into();
+        let kinds = parser.named.iter().map(|name| kind(name)).collect();
+        Ok(Self { text: text.into(), named: parser.named.into(), kinds, tree, number: 0 })
     }
 
     /// Whether a row, as a JSON object with the database's own texts, is one of those that the filter is about. `None`
@@ -84,6 +92,17 @@ impl Filter {
     pub fn matches(&self, image: &str) -> Option<bool> {
         let row = json::members(image, &self.named).unwrap_or_default();
         self.tree.ask(&row).keeps()
+    }
+
+    /// What tells it from every other filter that [`Filters`] gave out; zero when it is not one of them.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether both say the same of every row.
+    fn asks_as(&self, other: &Self) -> bool {
+        self.text == other.text && self.named == other.named && self.kinds == other.kinds
     }
 
     /// The filter as it was written.

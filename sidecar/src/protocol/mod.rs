@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub use insforge::{Insforge, engine};
-pub use published::{Body, Form, Published};
+pub use published::{Body, Form, Matches, Published};
 
 /// Every dialect that is spoken here. [`DialectId`] is an index of it.
 pub static DIALECTS: [&dyn Dialect; 6] =

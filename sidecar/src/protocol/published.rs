@@ -22,7 +22,15 @@ pub struct Published {
     size_bytes: usize,
     // Held while looking an entry up, never while encoding. Almost always one or two entries long.
     encodings: Mutex<Vec<Encoding>>,
+    // What filters said, by their numbers. As above.
+    answers: Mutex<Vec<(u64, Matches)>>,
 }
+
+/// What a filter says of the old and the new image of a row; `None` of an image that does not tell.
+pub type Matches = (Option<bool>, Option<bool>);
+
+/// Filters whose answers are kept with an event: the usual table has few, which many subscriptions share.
+const ANSWERS_MAX: usize = 32;
 
 struct Encoding {
     dialect: DialectId,
@@ -65,7 +73,7 @@ impl Published {
     /// Takes an event; `previous` is a safe cursor just before it.
     #[must_use]
     pub fn new(event: Event, previous: Offset) -> Self {
-        Self { size_bytes: event.size_bytes(), event, previous, encodings: Mutex::new(Vec::new()) }
+        Self { size_bytes: event.size_bytes(), event, previous, encodings: Mutex::default(), answers: Mutex::default() }
     }
 
     /// The event.
@@ -92,6 +100,22 @@ impl Published {
         cell.get_or_init(|| dialect.dialect().encode(&self.event, form).map(Arc::new)).clone()
     }
 
+    /// What the filter with this number says of the event: asked once, however many subscriptions have it. Zero is the
+    /// number of no filter.
+    pub fn matches(&self, filter: u64, ask: impl FnOnce() -> Matches) -> Matches {
+        let known = |answers: &[(u64, Matches)]| answers.iter().find(|(it, _)| *it == filter).map(|(_, said)| *said);
+        if let Some(said) = known(&self.answers.lock()).filter(|_| filter != 0) {
+            return said;
+        }
+        let said = ask();
+        let mut answers = self.answers.lock();
+        // Another connection may have asked at the same moment.
+        if filter != 0 && answers.len() < ANSWERS_MAX && known(&answers).is_none() {
+            answers.push((filter, said));
+        }
+        said
+    }
+
     fn cell(&self, dialect: DialectId, form: &Form) -> Arc<OnceLock<Option<Arc<Body>>>> {
         let mut encodings = self.encodings.lock();
         if let Some(known) = encodings.iter().find(|it| it.dialect == dialect && it.form == *form) {
@@ -115,6 +139,40 @@ impl Body {
 mod tests {
     use super::*;
     use crate::protocol::row::tests::update;
+
+    #[test]
+    fn a_filter_is_asked_once_whoever_has_it() {
+        let published = Published::new(update("{}", "{}"), Offset::ZERO);
+        let mut asked = 0;
+        for _ in 0..1_000 {
+            for filter in [7, 8] {
+                let mut ask = || {
+                    asked += 1;
+                    (Some(filter == 7), None)
+                };
+                assert_eq!(published.matches(filter, &mut ask), (Some(filter == 7), None));
+            }
+        }
+        assert_eq!(asked, 2);
+        for _ in 0..10 {
+            published.matches(0, || {
+                asked += 1;
+                (None, None)
+            });
+        }
+        assert_eq!(asked, 12, "what has no number is nobody else's");
+    }
+
+    #[test]
+    fn answers_are_kept_up_to_a_bound_and_right_beyond_it() {
+        let published = Published::new(update("{}", "{}"), Offset::ZERO);
+        for _ in 0..2 {
+            for filter in 1..=1_000 {
+                assert_eq!(published.matches(filter, || (Some(filter % 3 == 0), None)).0, Some(filter % 3 == 0));
+            }
+        }
+        assert_eq!(published.answers.lock().len(), ANSWERS_MAX);
+    }
 
     #[test]
     fn a_form_is_encoded_once_and_shared() {
