@@ -264,6 +264,7 @@ mod tests {
             ("2000-03-01", 11_017),
             ("1969-12-31", -1),
             ("0001-01-01", -719_162),
+            ("2000-02-29", 11_016),
             ("2024-02-29", 19_782),
         ] {
             assert_eq!(date(text, Writer::Client), Some(days), "{text}");
@@ -295,6 +296,33 @@ mod tests {
         ] {
             assert_eq!(date(text, Writer::Client), None, "{text}");
         }
+    }
+
+    #[test]
+    fn timestamps_are_counted_from_1970() {
+        for (text, us) in [
+            ("1970-01-01T00:00:01.5", 1_500_000),
+            ("1970-01-03T00:00:00", 2 * DAY_US),
+            ("1969-12-31T23:59:59", -1_000_000),
+        ] {
+            assert_eq!(database(text), Some(us), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_an_interval_are_added() {
+        let client = |text| interval(text, Writer::Client);
+        for (text, us) in [
+            ("2 days 03:00:00", 2 * DAY_US + 3 * HOUR_US),
+            ("1 day -01:00:00", DAY_US - HOUR_US),
+            ("5 minutes 7 secs", 5 * MINUTE_US + 7 * SECOND_US),
+            ("2 weeks 1 hour", 14 * DAY_US + HOUR_US),
+            ("1 year 1 mon", 13 * DAYS_A_MONTH * DAY_US),
+        ] {
+            assert_eq!(client(text), Some(us), "{text}");
+        }
+        assert_eq!(client("04:05:06 1 day"), None, "the time stands last");
+        assert_eq!(interval("1000000000000 days", Writer::Database), None);
     }
 
     #[test]

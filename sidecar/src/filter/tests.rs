@@ -64,7 +64,9 @@ fn rows_that_match() {
             "price=gt.1.4999999999999999999",
             "ratio=eq.0.1",
             "ratio=lt.Infinity",
+            "ratio=gt.0",
             "small=eq.0.1",
+            "small=gt.-0.0",
             "ok=is.true",
             "ok=eq.yes",
             "ok=not.is.false",
@@ -237,7 +239,12 @@ fn mistakes_are_told_with_their_place() {
         ("doc->>99999999999=eq.1", 7, "an array has no such element"),
         ("doc=is.null", 8, "NULL and JSON's own null look alike"),
         ("doc=eq.{}", 5, "json has no comparison here"),
+        ("doc=gt.1", 5, "json has no comparison here"),
         ("doc->a=eq.1", 8, "json has no comparison here"),
+        ("tags=gt.{a}", 6, "values of this type can be compared only by the database"),
+        ("local=eq.x", 10, "this is no value of the column's type: write it as 2026-02-28T12:34:56.789 without a zone"),
+        ("hour=eq.x", 9, "this is no value of the column's type: write it as 12:34:56.789"),
+        ("small=eq.1e-60", 10, "this is no value"),
         ("tags=eq.{a}", 6, "values of this type can be compared only by the database"),
         ("name=gt.a", 6, "the order of texts is known only under the collation C"),
         ("soft=eq.a", 6, "texts of this column are equal as its collation"),
@@ -270,6 +277,26 @@ fn whatever_could_grow_has_a_bound() {
     let pattern = format!("name=like.{}", "a".repeat(600));
     for text in [many, deep, long, values, pattern] {
         assert!(Filter::parse(&text, COLUMNS).is_err(), "{text:.40}");
+    }
+}
+
+#[test]
+fn what_is_just_within_its_bound_is_taken() {
+    let deep = format!("or=({}id.eq.7{})", "or(".repeat(9), ")".repeat(9));
+    let side_by_side = vec!["or=(id.eq.7)"; 30].join(",");
+    let long = format!("name=neq.{}", "a".repeat(Filter::BYTES_MAX - "name=neq.".len()));
+    check_all(true, &[&deep, &side_by_side, &long]);
+}
+
+#[test]
+fn integers_have_the_bounds_of_their_type() {
+    for (kind, min, max) in [
+        ("smallint", i128::from(i16::MIN), i128::from(i16::MAX)),
+        ("integer", i32::MIN.into(), i32::MAX.into()),
+        ("bigint", i64::MIN.into(), i64::MAX.into()),
+    ] {
+        let is_taken = |number: i128| Filter::parse(&format!("n=eq.{number}"), &[("n", kind)]).is_ok();
+        assert_eq!([min - 1, min, max, max + 1].map(is_taken), [false, true, true, false], "{kind}");
     }
 }
 

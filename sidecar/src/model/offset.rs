@@ -50,5 +50,12 @@ mod tests {
         assert_eq!(Offset::new(0), Some(Offset::ZERO));
         assert_eq!(Offset::new(Offset::MAX.get()), Some(Offset::MAX));
         assert_eq!(Offset::new(Offset::MAX.get() + 1), None);
+        assert_eq!(Offset::MAX.to_string(), "9007199254740991");
+    }
+
+    #[test]
+    fn nothing_is_before_the_first() {
+        assert_eq!(Offset::new(7).map(Offset::before), Offset::new(6));
+        assert_eq!(Offset::ZERO.before(), Offset::ZERO);
     }
 }

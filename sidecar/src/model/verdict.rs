@@ -197,6 +197,17 @@ mod tests {
     }
 
     #[test]
+    fn only_who_sees_nothing_of_either_image_is_blind() {
+        for (letters, expected) in
+            [("00", true), ("-0", true), ("0-", true), ("10", false), ("01", false), ("e0", false), ("0e", false)]
+        {
+            let [old, new] = letters.as_bytes() else { panic!("two letters") };
+            assert_eq!(Verdict::parse(*old, *new).map(Verdict::is_blind), Some(expected), "{letters}");
+        }
+        assert!(Verdict::BLIND.is_blind());
+    }
+
+    #[test]
     fn a_clear_no_is_a_no_whatever_else_nobody_can_say() {
         let unclear = Verdict::parse(b'e', b'0').expect("letters of the database");
         assert_eq!(unclear.and(Some(false), Some(true)).effect(&change(Op::Update, false)), Effect::Nothing);
