@@ -34,11 +34,12 @@ select p.id, p.last_offset - p.first_offset + 1 as announced,
   from pairs p left join recorded r using (id) left join computed c using (id)
  where r.rows is distinct from c.rows or p.last_offset - p.first_offset + 1 <> coalesce(array_length(r.rows, 1), 0)";
 
-/// Ticks in their order, to be checked as a chain: numbers without a hole, offsets that never overlap.
+/// Ticks in their order, to be checked as a chain: numbers without a hole, offsets that never overlap. Those below the floor
+/// do not count: a segment that could not be given back in its turn still has some.
 pub(crate) const CHAIN: &str = "
 select t.id, p.id as before, t.first_offset, p.last_offset
   from (select t.*, lag(t.id) over w as before_id, lag(t.last_offset) over w as before_last
-          from realtime.ticks t window w as (order by t.id)) t
+          from realtime.ticks t where t.id >= (select s.floor_tick from realtime.state s) window w as (order by t.id)) t
   join realtime.ticks p on p.id = t.before_id
  where t.id <> p.id + 1 or t.first_offset <= p.last_offset
     or (t.incarnation = p.incarnation and t.first_offset <> p.last_offset + 1)
