@@ -123,6 +123,8 @@ impl World {
         }
         if let Some(packets) = self.desk.fetch() {
             assert!(!packets.is_empty(), "an answer holds something");
+            // Whoever has said that it moves need not look at this answer.
+            assert!(!self.moved || packets == ["6"], "packets go with the session");
             self.fetching = false;
             self.fetched.extend(packets.into_iter().filter(|packet| packet != "6"));
         }
