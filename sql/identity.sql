@@ -163,6 +163,9 @@ begin
   elsif octet_length(payload) > realtime._max_event_bytes() then
     raise exception 'payload has % bytes, more than realtime.max_event_bytes', octet_length(payload)
       using errcode = 'program_limit_exceeded', hint = 'Send a reference instead of the content.';
+  elsif not exists (select from pg_roles r where r.rolname = role) or not pg_has_role(session_user, role, 'MEMBER') then
+    raise exception 'role "%" does not exist, or may not be assumed', role using errcode = 'undefined_object',
+      hint = 'select realtime.grant_sidecar(...), or grant the role to the sidecar''s.';
   elsif realtime._best_channel(channel) is null then
     raise exception 'not allowed to publish' using errcode = 'insufficient_privilege';
   end if;

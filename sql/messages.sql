@@ -115,11 +115,15 @@ create function realtime.cleanup_messages(batch int default 1000) returns int
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  keep constant interval := realtime._messages_retention();
   n int;
 begin
+  if keep is null then
+    return 0;
+  end if;
   with old as (
     select m.id from realtime.messages m
-     where m.created_at < clock_timestamp() - realtime._setting('messages_retention')::interval
+     where m.created_at < clock_timestamp() - keep
      limit batch for update skip locked)
   delete from realtime.messages m using old where m.id = old.id;
   get diagnostics n = row_count;

@@ -126,6 +126,12 @@ begin
     realtime.elect_webhook_sender(), realtime.claim_webhooks(int, int, text[], int[], int, int), realtime.webhook_wait_ms(),
     realtime.finish_webhooks(uuid[], boolean[], int[], text[], int[], boolean), realtime.count_messages(uuid[], int[], int[]) to %s', sidecar);
   return next format('%s: may read the log and ask on behalf of clients', sidecar);
+  execute format('grant execute on function realtime.admin_channels(uuid, int), realtime.admin_create_channel(text, text, text[], boolean),
+    realtime.admin_update_channel(uuid, text, text, text[], boolean), realtime.admin_delete_channel(uuid),
+    realtime.admin_messages(uuid, text, int, bigint, bigint), realtime.admin_clear_messages(timestamptz, uuid, int),
+    realtime.admin_message_stats(uuid, timestamptz), realtime.admin_policies(), realtime.admin_retention_days(),
+    realtime.admin_keep_messages(int) to %s', sidecar);
+  return next format('%s: may do what administrators ask of its API', sidecar);
   foreach role_name in array array['anon', 'authenticated', 'service_role'] loop
     if exists (select from pg_roles where rolname = role_name) then
       execute format('grant %I to %s', role_name, sidecar);

@@ -18,13 +18,24 @@ begin atomic
   select s.value from realtime.settings s where s.name = $1;
 end;
 
+-- How long messages are kept; NULL: for ever.
+create function realtime._messages_retention() returns interval
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+begin atomic
+  select nullif(realtime._setting('messages_retention'), 'forever')::interval;
+end;
+
 create function realtime._check_setting() returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if new.name in ('log_retention', 'messages_retention') then
-    if new.value::interval < interval '1 second' then
+  if new.name = 'messages_retention' and new.value = 'forever' then
+    null;
+  elsif new.name in ('log_retention', 'messages_retention') then
+    -- The second comparison fails for a time so long ago that there is none.
+    if new.value::interval < interval '1 second' or clock_timestamp() - new.value::interval > clock_timestamp() then
       raise exception 'setting "%" must be at least one second, not "%"', new.name, new.value
         using errcode = 'invalid_parameter_value', hint = 'Write an interval, such as ''72 hours''.';
     end if;
@@ -39,8 +50,8 @@ begin
   end if;
   -- A restore puts one row after the other, in any order (below): only the last of them makes the two fit.
   if tg_op = 'UPDATE' and pg_trigger_depth() = 1 and new.name in ('log_retention', 'messages_retention')
-     and (case when new.name = 'messages_retention' then new.value::interval < realtime._setting('log_retention')::interval
-               else new.value::interval > realtime._setting('messages_retention')::interval end) then
+     and (case when new.name = 'messages_retention' then nullif(new.value, 'forever')::interval < realtime._setting('log_retention')::interval
+               else new.value::interval > realtime._messages_retention() end) then
     raise exception 'messages must be kept as long as the log: log_retention is at most messages_retention'
       using errcode = 'invalid_parameter_value', hint = 'A message is stored once; without it there is nothing to resume with.';
   end if;
@@ -58,7 +69,7 @@ create trigger check_setting before insert or update on realtime.settings
 insert into realtime.settings (name, value, description) values
   ('log_retention',      '72 hours', 'How long an event can be resumed from.'),
   ('log_max_size',       '4 GB',     'Size of the log at which segments are given back before their time.'),
-  ('messages_retention', '30 days',  'How long rows of realtime.messages are kept.');
+  ('messages_retention', '30 days',  'How long rows of realtime.messages are kept; forever: for good.');
 
 -- Only what a DBA changed is worth dumping; the defaults come with the next install.
 select pg_extension_config_dump('realtime.settings', '');

@@ -16,7 +16,7 @@ use crate::{
     demo::{self, DemoState},
     denials::Denials,
     filter::Filters,
-    http::{HttpState, admin_router, public_router},
+    http::{Api, HttpState, admin_router, api_router, public_router},
     hub::Hub,
     metrics::Metrics,
     postgres::{self, Backoff, Database, listen},
@@ -121,7 +121,8 @@ impl App {
 
     fn routes(&self, state: OpeningState) -> Router {
         let origins = Arc::clone(&state.origins);
-        let routes = realtime_router(state.clone()).merge(engine_router(state));
+        let api = Api::new(Arc::clone(&self.services), self.config.auth.admin_role.clone());
+        let routes = realtime_router(state.clone()).merge(engine_router(state)).merge(api_router(api));
         if !self.config.demo {
             return routes;
         }

@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use page::{Page, code_words, links, rows};
 use wire::Conversation;
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -27,6 +27,7 @@ const PAGES: [&str; 12] = [
     "docs/webhooks.md",
     "docs/lifecycle.md",
     "docs/operations.md",
+    "docs/rest.md",
     "docs/errors.md",
     "docs/configuration.md",
 ];

@@ -33,6 +33,7 @@ mod polling;
 mod polling_abuse;
 mod publications;
 mod readers;
+mod rest;
 mod resume;
 mod revocation;
 mod row_level_security;

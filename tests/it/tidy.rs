@@ -82,7 +82,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("court", &["model", "hub", "postgres", "quarantine", "metrics", "denials", "tasks"]),
     ("denials", &["metrics"]),
     ("transport", &["model", "error", "protocol", "hub", "connection", "auth", "config", "metrics", "tasks"]),
-    ("http", &["metrics", "config"]),
+    ("http", &["model", "connection", "auth", "postgres", "config", "metrics", "denials"]),
     ("auth", &["model", "hub", "postgres", "quarantine", "config", "metrics"]),
     ("postgres", &["model", "hub", "config", "metrics"]),
     ("reader", &["model", "hub", "postgres", "ticker", "config", "metrics"]),

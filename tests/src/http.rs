@@ -48,6 +48,24 @@ pub async fn request(address: SocketAddr, method: &str, path: &str, headers: &[(
     raw(address, &format!("{text}\r\n")).await
 }
 
+/// Sends a request with a body of JSON; `None` when nobody answers.
+pub async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &Value,
+) -> Option<Answer> {
+    let body = body.to_string();
+    let length = body.len().to_string();
+    let ours = [("Content-Type", "application/json"), ("Content-Length", &length), ("Connection", "close")];
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
+    for (name, value) in ours.iter().chain(headers) {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    raw(address, &format!("{text}\r\n{body}")).await
+}
+
 /// Sends a request as it is written here; `None` when nobody answers.
 pub async fn raw(address: SocketAddr, text: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).await.ok()?;

@@ -183,7 +183,8 @@ impl Authenticator {
             return self.rules.default_role.clone().ok_or(AuthError::Invalid(Reason::NoRole));
         }
         let role: String = claims.get(&self.rules.role_claim).ok_or(AuthError::Invalid(Reason::NoRole))?;
-        if self.rules.roles.contains(&role) { Ok(role) } else { Err(AuthError::UnknownRole) }
+        let is_known = self.rules.roles.contains(&role) || self.rules.admin_role.as_ref() == Some(&role);
+        if is_known { Ok(role) } else { Err(AuthError::UnknownRole) }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct AuthSettings {
     pub default_role: Option<String>,
     /// Role of a connection without token.
     pub anonymous_role: Option<String>,
+    /// Role of administrators, for the API alone.
+    pub admin_role: Option<String>,
     /// How often keys are fetched.
     pub jwks_refresh: Duration,
     /// Shortest time between two fetches that unknown keys cause.
@@ -74,6 +76,7 @@ impl AuthSettings {
             roles: roles(values),
             default_role: role(values, "auth.default_role"),
             anonymous_role,
+            admin_role: role(values, "auth.admin_role"),
             jwks_refresh: seconds(values, "auth.jwks_refresh_s", 1, 86_400),
             jwks_cooldown: seconds(values, "auth.jwks_cooldown_s", 1, 3600),
             jwks_stale_max: seconds(values, "auth.jwks_stale_max_s", 0, 86_400 * 30),
@@ -82,13 +85,16 @@ impl AuthSettings {
         })
     }
 
-    /// Every role that the sidecar may be asked to assume: allowed, default, anonymous and of keys, each once.
+    /// Every role that the sidecar may be asked to assume: allowed, default, anonymous and of keys but
+    /// those of administrators, each once.
     #[must_use]
     pub fn roles_in_use(&self) -> Vec<&str> {
         let mut roles: Vec<&str> = self.roles.iter().map(String::as_str).collect();
         roles.extend(self.default_role.as_deref());
         roles.extend(self.anonymous_role.as_deref());
-        roles.extend(self.keys.iter().map(|key| key.role.as_str()));
+        // Who only administrates assumes no role.
+        let of_keys = self.keys.iter().map(|key| key.role.as_str());
+        roles.extend(of_keys.filter(|role| self.admin_role.as_deref() != Some(*role)));
         roles.sort_unstable();
         roles.dedup();
         roles

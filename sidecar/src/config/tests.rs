@@ -255,16 +255,17 @@ fn every_default_is_explained_and_named_once() {
 fn keys_come_from_the_list_and_the_file_and_are_never_told() {
     let secret = "ik_0123456789abcdef0123456789";
     let file = TempFile::new("# of browsers\n\nanon = anon_0123456789abcdef0123\n");
-    let listed = format!("project_admin={secret}");
+    let listed = format!("project_admin={secret},robot={secret}");
     let path = file.0.display().to_string();
     let environment =
         [("REALTIME_DATABASE_URL", URL), ("REALTIME_AUTH_KEYS", &*listed), ("REALTIME_AUTH_KEYS_FILE", &*path)];
     let config = load(None, &environment, &[]).unwrap();
     let keys: Vec<(&str, &str)> =
         config.auth.keys.iter().map(|it| (it.role.as_str(), it.key.expose_secret())).collect();
-    assert_eq!(keys, [("project_admin", secret), ("anon", "anon_0123456789abcdef0123")]);
-    assert!(config.auth.roles_in_use().contains(&"project_admin"), "the sidecar must be able to assume it");
-    assert!(!config.auth.roles.contains(&"project_admin".to_owned()), "no token may name it because of that");
+    assert_eq!(keys, [("project_admin", secret), ("robot", secret), ("anon", "anon_0123456789abcdef0123")]);
+    assert!(config.auth.roles_in_use().contains(&"robot"), "the sidecar must be able to assume it");
+    assert!(!config.auth.roles_in_use().contains(&"project_admin"), "administrators assume none");
+    assert!(!config.auth.roles.contains(&"robot".to_owned()), "no token may name it because of that");
     for wrong in
         ["ik_hidden", "anon=hidden0123456789abcdef0123", "anon=anon_hidden", "none=ik_hidden0123456789abcdef01"]
     {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// A token bucket: `burst` at once, `rate` a second in the long run.
 #[derive(Debug)]
-pub(super) struct TokenBucket {
+pub struct TokenBucket {
     rate: f64,
     burst: f64,
     tokens: f64,
@@ -13,12 +13,17 @@ pub(super) struct TokenBucket {
 
 impl TokenBucket {
     /// A full bucket.
-    pub(super) fn new(rate: f64, burst: f64, now: Instant) -> Self {
+    #[must_use]
+    pub fn new(rate: f64, burst: f64, now: Instant) -> Self {
         Self { rate, burst, tokens: burst, filled_at: now }
     }
 
-    /// Takes one token, or says how long until there is one.
-    pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
+    /// Takes one token.
+    ///
+    /// # Errors
+    ///
+    /// How long until there is one.
+    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let elapsed = now.saturating_duration_since(self.filled_at).as_secs_f64();
         self.tokens = (self.tokens + elapsed * self.rate).min(self.burst);
         self.filled_at = now;
@@ -27,6 +32,13 @@ impl TokenBucket {
             return Ok(());
         }
         Err(Duration::from_secs_f64((1.0 - self.tokens) / self.rate))
+    }
+
+    /// Whether it would be as if nobody had ever taken from it.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.filled_at).as_secs_f64();
+        self.tokens + elapsed * self.rate >= self.burst
     }
 }
 
@@ -79,6 +91,7 @@ mod tests {
         assert_eq!(bucket.take(later), Ok(()));
         assert_eq!(bucket.take(later), Ok(()));
         assert!(bucket.take(later).is_err());
+        assert!(!bucket.is_full(later) && bucket.is_full(later + Duration::from_secs(1)));
     }
 
     #[test]

@@ -37,7 +37,9 @@ pub use link::{Bringing, Engine, Fetching, Link, Mailbox, Probing, Refused};
 pub use lobby::{Visitor, lobby_frame_bytes_max, receive};
 pub use socket::{Incoming, Socket, accept_key};
 
-use bucket::{BadFrames, TokenBucket};
+pub use bucket::TokenBucket;
+
+use bucket::BadFrames;
 use clock::Clock;
 use commands::Outcome;
 use deliver::Paged;

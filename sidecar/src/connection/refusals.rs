@@ -14,7 +14,7 @@ use crate::{
 
 impl Services {
     /// Counts and logs what an identity was refused.
-    pub(super) fn denied(&self, identity: &Identity, what: What, channel: &str, refusal: &Refusal) {
+    pub fn denied(&self, identity: &Identity, what: What, channel: &str, refusal: &Refusal) {
         self.denials.note(&Denial {
             what,
             reason: refusal.label(),

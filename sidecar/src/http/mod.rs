@@ -1,8 +1,9 @@
-//! The plain HTTP side: life signs, statistics, metrics.
+//! The plain HTTP side: life signs, statistics, metrics, and the API.
 //!
-//! Nothing here asks the database: `/ping` answers whatever happens, the rest tells what is known.
+//! Only the API asks the database: `/ping` answers whatever happens, the rest tells what is known.
 
 mod admin;
+mod api;
 mod guard;
 mod public;
 
@@ -10,4 +11,5 @@ mod public;
 mod tests;
 
 pub use admin::admin_router;
+pub use api::{Api, api_router};
 pub use public::{HttpState, public_router};

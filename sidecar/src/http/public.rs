@@ -7,12 +7,14 @@ use axum::{
     extract::State,
     http::{StatusCode, Uri},
     middleware,
-    response::IntoResponse,
+    response::{IntoResponse, Response},
     routing::get,
 };
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::guard;
+use super::{api::ApiError, guard};
 use crate::metrics::Metrics;
 
 /// What the routes know.
@@ -68,22 +70,50 @@ async fn ready(State(state): State<HttpState>) -> impl IntoResponse {
     (status, Json(json!({ "ready": ready, "database": up_or_down(state.metrics.database_up.get() == 1) })))
 }
 
-async fn stats(State(state): State<HttpState>) -> Json<Value> {
+/// What there is now.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Counts {
+    /// Open connections.
+    #[schema(minimum = 0)]
+    connections: i64,
+    /// Channels with at least one subscriber.
+    #[schema(minimum = 0)]
+    channels: i64,
+}
+
+/// Counts connections and channels
+#[utoipa::path(
+    get, path = "/api/realtime/stats", tag = "status", operation_id = "stats", security(()),
+    responses((status = 200, description = "The counts", body = Counts))
+)]
+pub(super) async fn stats(State(state): State<HttpState>) -> Json<Counts> {
     let metrics = &state.metrics;
-    Json(json!({ "connections": metrics.connections.get(), "channels": metrics.channels.get() }))
+    Json(Counts { connections: metrics.connections.get(), channels: metrics.channels.get() })
 }
 
 fn up_or_down(up: bool) -> &'static str {
     if up { "up" } else { "down" }
 }
 
-pub(super) async fn not_found(uri: Uri) -> impl IntoResponse {
+pub(super) async fn not_found(uri: Uri) -> Response {
+    if is_api(&uri) {
+        return ApiError::no_path().into_response();
+    }
     // The path is not repeated: it may hold anything.
     let hint = if uri.path().starts_with("/realtime/") { "; the WebSocket is at /realtime" } else { "" };
-    (StatusCode::NOT_FOUND, Json(json!({ "error": format!("there is nothing here{hint}"), "code": "NOT_FOUND" })))
+    let body = json!({ "error": format!("there is nothing here{hint}"), "code": "NOT_FOUND" });
+    (StatusCode::NOT_FOUND, Json(body)).into_response()
 }
 
-pub(super) async fn method_not_allowed() -> impl IntoResponse {
+pub(super) async fn method_not_allowed(uri: Uri) -> Response {
+    if is_api(&uri) {
+        return ApiError::no_method().into_response();
+    }
     let body = json!({ "error": "this method is not served here; use GET", "code": "METHOD_NOT_ALLOWED" });
-    (StatusCode::METHOD_NOT_ALLOWED, Json(body))
+    (StatusCode::METHOD_NOT_ALLOWED, Json(body)).into_response()
+}
+
+/// Errors of the API have a form of their own.
+fn is_api(uri: &Uri) -> bool {
+    uri.path().starts_with("/api/")
 }

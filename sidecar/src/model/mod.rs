@@ -1,5 +1,6 @@
 //! The words of the domain, before any protocol has touched them.
 
+mod admin;
 mod channel;
 mod columns;
 mod event;
@@ -9,6 +10,7 @@ mod offset;
 mod timestamp;
 mod verdict;
 
+pub use admin::{ChannelRecord, EventCount, MessageCounts, MessageRecord, PolicyRecord};
 pub use channel::{Channel, ChannelName, ChannelNameError, TableName};
 pub use columns::Columns;
 pub use event::{Event, EventKind, Gap, GapReason, Message, Op, Relation, RowChange, SenderType};

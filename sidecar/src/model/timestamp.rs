@@ -9,6 +9,12 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp(pub SystemTime);
 
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 const MICROS_PER_SECOND: i128 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
@@ -21,6 +27,60 @@ impl Timestamp {
             Err(before) => -signed(before.duration()),
         }
     }
+}
+
+impl Timestamp {
+    /// Reads RFC 3339, such as `2026-01-31T12:00:00.5+02:00`. Fractions are cut to microseconds; a leap second is the next
+    /// one. `None`: it is written in another way, or there is no such moment.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (date, rest) = text.split_at_checked(10)?;
+        let (year, month, day) = (number(date, 0, "0000-")?, number(date, 5, "00-")?, number(date, 8, "00")?);
+        let time = rest.strip_prefix(['T', 't', ' '])?;
+        let (hour, minute) = (number(time, 0, "00:")?, number(time, 3, "00:")?);
+        let (second, rest) = (number(time, 6, "00")?, time.get(8..)?);
+        let (micros, zone) = fraction(rest)?;
+        let days = days_from_civil(year, month, day);
+        let is_there = civil_from_days(days) == (year, month, day) && hour < 24 && minute < 60 && second <= 60;
+        let seconds = days * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second - offset(zone)?;
+        is_there.then(|| Self::at(seconds, micros))
+    }
+
+    fn at(seconds: i64, micros: u64) -> Self {
+        let distance = Duration::from_secs(seconds.unsigned_abs());
+        let epoch = SystemTime::UNIX_EPOCH;
+        let start = if seconds < 0 { epoch - distance } else { epoch + distance };
+        Self(start + Duration::from_micros(micros))
+    }
+}
+
+/// The number at a place that is written in this form, a `0` for each digit.
+fn number(text: &str, place: usize, form: &str) -> Option<i64> {
+    let part = text.get(place..place + form.len())?;
+    let fits =
+        part.bytes().zip(form.bytes()).all(|(c, form)| if form == b'0' { c.is_ascii_digit() } else { c == form });
+    fits.then(|| part.trim_end_matches(['-', ':']).parse().ok()).flatten()
+}
+
+/// Microseconds, and what follows them.
+fn fraction(text: &str) -> Option<(u64, &str)> {
+    let Some(digits) = text.strip_prefix('.') else {
+        return Some((0, text));
+    };
+    let end = digits.find(|c: char| !c.is_ascii_digit())?;
+    let (digits, zone) = digits.split_at(end);
+    let micros = format!("{:0<6}", digits.get(..6).unwrap_or(digits)).parse().ok()?;
+    (end > 0).then_some((micros, zone))
+}
+
+/// How far local time is ahead, in seconds.
+fn offset(zone: &str) -> Option<i64> {
+    if matches!(zone, "Z" | "z") {
+        return Some(0);
+    }
+    let (sign, ahead) = if let Some(rest) = zone.strip_prefix('-') { (-1, rest) } else { (1, zone.strip_prefix('+')?) };
+    let (hours, minutes) = (number(ahead, 0, "00:")?, number(ahead, 3, "00")?);
+    (ahead.len() == 5 && hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
 impl fmt::Display for Timestamp {
@@ -55,6 +115,15 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+/// The other way round.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +140,47 @@ mod tests {
         check(-1, "1969-12-31T23:59:59.999999Z");
         check(951_782_400_000_000, "2000-02-29T00:00:00.000000Z");
         check(1_798_761_599_123_456, "2026-12-31T23:59:59.123456Z");
+    }
+
+    #[test]
+    fn what_is_shown_is_read() {
+        for micros in
+            [0, -1, 951_782_400_000_000, 1_798_761_599_123_456, -62_135_596_800_000_000, 253_402_300_799_999_999]
+        {
+            let distance = Duration::from_micros(i64::unsigned_abs(micros));
+            let at = if micros < 0 { SystemTime::UNIX_EPOCH - distance } else { SystemTime::UNIX_EPOCH + distance };
+            assert_eq!(Timestamp::parse(&Timestamp(at).to_string()), Some(Timestamp(at)));
+        }
+        let noon = Timestamp::parse("2026-01-31T12:00:00Z");
+        for same in ["2026-01-31t14:00:00.000+02:00", "2026-01-31 11:30:00.0000009-00:30", "2026-01-31T11:59:60z"] {
+            assert_eq!(Timestamp::parse(same), noon, "{same}");
+        }
+        assert!(Timestamp::parse("0000-01-01T00:00:00+23:59").is_some());
+    }
+
+    #[test]
+    fn what_is_no_moment_is_not_read() {
+        for text in [
+            "",
+            "now",
+            "2026-01-31",
+            "2026-01-31T12:00:00",
+            "2026-01-31T12:00:00.Z",
+            "2026-1-31T12:00:00Z",
+            "2026-01-31T12:00:00+2",
+            "2026-01-31T12:00:00+02:00x",
+            "2026-02-29T12:00:00Z",
+            "2026-13-01T12:00:00Z",
+            "2026-00-01T12:00:00Z",
+            "2026-01-31T24:00:00Z",
+            "2026-01-31T12:60:00Z",
+            "2026-01-31T12:00:61Z",
+            "2026-01-31T12:00:00+24:00",
+            "+026-01-31T12:00:00Z",
+            "2026-01-31T12:00:00Zé",
+            "é026-01-31T12:00:00Z",
+        ] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The database: how it is reached, and one file per SQL call.
 
+pub mod admin;
 pub mod authorize;
 mod backoff;
 mod call;

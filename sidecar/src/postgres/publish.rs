@@ -95,6 +95,9 @@ fn publish_error(error: Error) -> PublishError {
     };
     match state {
         SqlState::INSUFFICIENT_PRIVILEGE => PublishError::Forbidden(refusal(&error)),
+        SqlState::UNDEFINED_OBJECT if error.is_of_function("realtime.publish_as") => {
+            PublishError::Forbidden(Refusal::NoRole)
+        }
         SqlState::INVALID_PARAMETER_VALUE => PublishError::BadName,
         SqlState::PROGRAM_LIMIT_EXCEEDED => PublishError::TooLarge,
         SqlState::UNIQUE_VIOLATION => PublishError::BadId,
