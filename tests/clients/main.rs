@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod installed;
+mod rows;
 mod script;
 
 use realtime_tests::Stack;
@@ -31,11 +32,22 @@ async fn node(versions: &[&str], names: &[&str]) {
     let _turn = TURN.lock().await;
     let folder = spawn_blocking(installed::node).await.unwrap();
     let mut stack = stack().await;
+    let mut failed = Vec::new();
     for version in versions {
         for name in names {
-            Script::new("node", &folder, name).set("SDK", version).run(&mut stack).await;
+            let script = Script::new("node", &folder, name).set("SDK", version).set("PAGE", &page());
+            if !script.passes(&mut stack).await {
+                failed.push(format!("{name} with {version}"));
+            }
         }
     }
+    assert!(failed.is_empty(), "the reports of {failed:?} are above");
+}
+
+/// The page whose examples are run: ours, or another one with sections of the same names.
+fn page() -> String {
+    std::env::var("EXAMPLES_PAGE")
+        .unwrap_or_else(|_| xtask::workspace::root().join("docs/insforge.md").display().to_string())
 }
 
 const OF_SDK: [&str; 5] = ["connect.mjs", "channels.mjs", "presence.mjs", "reconnect.mjs", "tokens.mjs"];
@@ -57,6 +69,11 @@ async fn insforge_sdk_1_4_3() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_examples_of_the_page_run_as_they_are_written() {
+    node(&["1.5.2", "1.4.4", "1.4.3"], &["examples.mjs"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn socket_io_client() {
     node(&["1.5.2"], &["socketio.mjs"]).await;
 }
@@ -66,5 +83,6 @@ async fn python_socketio() {
     let _turn = TURN.lock().await;
     let python = spawn_blocking(installed::python).await.unwrap();
     let folder = xtask::workspace::root().join("tests/clients/python");
-    Script::new(&python.display().to_string(), &folder, "client.py").run(&mut stack().await).await;
+    let script = Script::new(&python.display().to_string(), &folder, "client.py");
+    assert!(script.passes(&mut stack().await).await, "the report is above");
 }

@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use page::{Page, code_words, links, rows};
 use wire::Conversation;
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -25,6 +25,7 @@ const PAGES: [&str; 13] = [
     "docs/sql.md",
     "docs/policies.md",
     "docs/webhooks.md",
+    "docs/insforge.md",
     "docs/lifecycle.md",
     "docs/operations.md",
     "docs/rest.md",
@@ -194,6 +195,22 @@ async fn the_page_on_policies_works_as_it_is_written() {
     for block in Page::read("docs/policies.md").blocks("sql") {
         sql::run(&session, &block).await;
     }
+}
+
+/// Its examples for clients are run by `tests/clients`.
+#[tokio::test]
+async fn the_page_on_insforge_moves_its_channels() {
+    let (_database, session) = bare().await;
+    let theirs = "create schema realtime; create table realtime.channels (
+                    id uuid primary key default gen_random_uuid(), pattern text unique not null, description text,
+                    webhook_urls text[], enabled boolean not null default true);
+                  insert into realtime.channels (pattern, webhook_urls) values ('chat:%', '{https://example.com/hook}')";
+    session.batch_execute(theirs).await.unwrap();
+    for block in Page::read("docs/insforge.md").blocks("sql") {
+        sql::run(&session, &block).await;
+    }
+    let channels = "select pattern || array_to_string(webhook_urls, ',') from realtime.channels";
+    assert_eq!(names(&session, channels).await, ["chat:%https://example.com/hook"]);
 }
 
 #[tokio::test]

@@ -82,6 +82,7 @@ async fn status(stack: &Stack, token: &str) -> u16 {
     stack.connect().token(token).try_open().await.map_or_else(|refusal| refusal.status, |_| 101)
 }
 
+/// X-04 too: whatever a token comes in, a CONNECT packet or an opening request, it is verified in one place.
 #[tokio::test]
 async fn keys_of_a_file_verify_rs256_and_es256() {
     let rsa = RsaKey::new("rsa-1");

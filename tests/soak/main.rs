@@ -6,6 +6,7 @@
 mod copy;
 mod figures;
 mod line;
+mod room;
 mod slow;
 mod steady;
 mod storm;
@@ -33,6 +34,17 @@ async fn one_client_that_stops_reading_costs_the_others_nothing() {
 #[ignore = "takes minutes; `make soak` runs it"]
 async fn one_client_of_a_thousand_that_stops_reading_costs_the_others_nothing_long_form() {
     slow::run(slow::Size { others: 1_000, rounds: 5, events: 200 }).await.judge(1.2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_hears_over_each_protocol() {
+    room::run(room::Size { clients: 300, rounds: 1, messages: 20 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs 20,000 file descriptors and minutes; `make soak` runs it"]
+async fn a_room_of_five_thousand_hears_over_each_protocol_long_form() {
+    room::run(room::Size { clients: 5_000, rounds: 3, messages: 100 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

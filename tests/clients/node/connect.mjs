@@ -42,7 +42,7 @@ await check("X-04 an API key, as the SDK's admin client has it, may what its rol
   assert.equal((await (await user(ADA)).subscribe("staff")).ok, false, "others may not");
 });
 
-await check("X-05 whoever is refused hears why, in the SDK's error", async () => {
+await check("IF-21 X-05 whoever is refused hears why, in the SDK's error", async () => {
   const refused = {
     "a forged token": client({ accessToken: token({ sub: ADA }, "another secret of at least 32 bytes") }),
     "a token that has ended": client({ accessToken: token({ sub: ADA, exp: inSeconds(-3600) }) }),

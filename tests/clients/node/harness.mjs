@@ -41,6 +41,9 @@ export const stopSidecar = () => ask({ do: "stop sidecar" });
 /** Starts the sidecar again, at the same address, and waits until it is ready. */
 export const startSidecar = () => ask({ do: "start sidecar" });
 
+/** Starts the sidecar before its database is there. */
+export const startSidecarFirst = () => ask({ do: "start sidecar first" });
+
 /** Stops Postgres as a crash would. */
 export const stopPostgres = () => ask({ do: "stop postgres" });
 

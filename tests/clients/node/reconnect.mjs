@@ -57,16 +57,36 @@ await check("IF-22 while Postgres restarts sockets stay open, publishing fails a
   await publish("chat:outage", "n", { n: 1 });
   await numbers.first();
   await harness.stopPostgres();
-  await ada.publish("chat:outage", "n", { n: 0 });
-  const { channel, code } = await errors.first();
-  assert.deepEqual([channel, code], ["chat:outage", "INTERNAL_ERROR"]);
-  await harness.startPostgres();
+  try {
+    await ada.publish("chat:outage", "n", { n: 0 });
+    const { channel, code } = await errors.first();
+    assert.deepEqual([channel, code], ["chat:outage", "INTERNAL_ERROR"]);
+  } finally {
+    await harness.startPostgres();
+  }
   for (const n of [2, 3]) await publish("chat:outage", "n", { n });
   await numbers.atLeast(3);
   assert.deepEqual(numbers.map(({ n }) => n), [1, 2, 3]);
   assert.equal(disconnects.length, 0);
   await ada.publish("chat:outage", "n", { n: 4 });
   await numbers.atLeast(4);
+});
+
+await check("IF-36 when the sidecar is back before its database, its clients are subscribed all the same", async () => {
+  const ada = await user(ADA);
+  await join(ada, "chat:early");
+  await harness.killSidecar();
+  await harness.stopPostgres();
+  try {
+    await harness.startSidecarFirst();
+    // The SDK itself shows nothing of it: nobody is let in before the database is there.
+    await until("its transport is there", () => ada.socket.io.engine?.readyState === "open");
+    assert.equal(ada.isConnected, false);
+  } finally {
+    await harness.startPostgres();
+  }
+  await isBack(ada, "chat:early");
+  assert.deepEqual(ada.getSubscribedChannels(), ["chat:early"]);
 });
 
 await check("X-02 who left while one was away is not a member any more", async () => {
