@@ -141,7 +141,8 @@ pub(crate) async fn prepare(database: &Database) -> Types {
 async fn present(database: &Database, types: &'static [Type]) -> Vec<&'static Type> {
     let mut present = Vec::new();
     for candidate in types {
-        if database.try_exec(&format!("select null::{}", candidate.sql)).await.is_ok() {
+        // A server that was built without its library knows the type and none of its values.
+        if database.try_exec(&format!("select ({})::{}", candidate.literal(0), candidate.sql)).await.is_ok() {
             present.push(candidate);
         }
     }

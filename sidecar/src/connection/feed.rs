@@ -180,7 +180,9 @@ mod tests {
     fn a_replay_that_is_ahead_of_the_hub_is_live_at_once() {
         let mut feed = Feed::behind(offset(10));
         assert_eq!(feed.page_sent(offset(30), true), Next::Join);
+        assert!(!feed.is_closing());
         assert_eq!(feed.joined(position(22, 0)), Next::Live);
+        assert!(!feed.is_closing());
         assert!(!feed.wants_live(offset(29)));
         assert!(feed.wants_live(offset(31)));
     }
@@ -195,6 +197,22 @@ mod tests {
         let mut behind = Feed::behind(offset(3));
         behind.step_back(offset(15));
         assert_eq!(behind.cursor(), offset(3), "what it has not replayed was never in its queue");
+    }
+
+    #[test]
+    fn what_was_taken_from_the_queue_is_safe_for_who_is_live_only() {
+        assert_eq!(Feed::live(position(10, 0)).safe_cursor(offset(15)), offset(15));
+        assert_eq!(Feed::live(position(20, 0)).safe_cursor(offset(15)), offset(20));
+        assert_eq!(Feed::behind(offset(10)).safe_cursor(offset(15)), offset(10));
+    }
+
+    #[test]
+    fn a_page_that_begins_with_a_hole_takes_the_cursor_behind_it() {
+        for to in [5, 42] {
+            let mut feed = Feed::behind(offset(10));
+            feed.skipped(offset(to));
+            assert_eq!(feed.cursor(), offset(to));
+        }
     }
 
     #[test]

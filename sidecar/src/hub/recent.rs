@@ -157,6 +157,10 @@ mod tests {
         check(12, 1, Some((&[13, 15], 16, true)));
         let page = recent().page(&Topic::Table(1), offset(12), PageLimits { events: 1, bytes: 1 }).expect("known");
         assert_eq!((page.events.len(), page.until, page.caught_up), (1, offset(14), false));
+        for limits in [PageLimits { events: 1, bytes: 1_000_000 }, PageLimits { events: 100, bytes: 1 }] {
+            let page = recent().page(&Topic::Table(1), offset(12), limits).expect("known");
+            assert_eq!((page.events.len(), page.caught_up), (1, false), "{limits:?}");
+        }
     }
 
     #[test]
@@ -170,6 +174,7 @@ mod tests {
     #[test]
     fn a_hole_leaves_nothing_behind() {
         let mut recent = recent();
+        assert_ne!(recent.bytes(), 0);
         assert_eq!(recent.begin_epoch(offset(100)), 1);
         assert!(recent.page(&Topic::Table(1), offset(16), LIMITS).is_none());
         assert!(recent.page(&Topic::Table(1), offset(100), LIMITS).is_some());

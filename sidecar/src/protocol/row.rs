@@ -194,6 +194,8 @@ pub(super) mod tests {
     #[test]
     fn an_update_of_hidden_columns_only_tells_nothing() {
         check(r#"{"id":1,"secret":2}"#, r#"{"id":1,"secret":1}"#, &["id"], None);
+        check(r#"{"id":1,"secret":2}"#, r#"{"id":1}"#, &["id"], None);
+        check(r#"{"id":1}"#, r#"{"id":1,"secret":1}"#, &["id"], None);
         check(r#"{"id":1,"secret":2}"#, r#"{"id":0,"secret":1}"#, &["id"], Some((r#"{"id":1}"#, r#"{"id":0}"#)));
     }
 
