@@ -73,9 +73,12 @@ comment on function realtime.elect_webhook_sender() is
 -- The hosts that something waits for, found by jumping from one to the next in the index: what waits for one that hangs is
 -- not looked through to find what is due for the others.
 create function realtime._webhook_hosts() returns table (host text)
-  language sql stable
+  language plpgsql stable rows 10
   set search_path = pg_catalog, pg_temp
-begin atomic
+as $$
+#variable_conflict use_column
+begin
+  return query
   with recursive hosts(host) as (
     (select d.host from realtime.webhook_deliveries d where d.next_attempt_at is not null order by d.host limit 1)
     union all
@@ -83,7 +86,7 @@ begin atomic
       from hosts h where h.host is not null
   )
   select h.host from hosts h where h.host is not null;
-end;
+end $$;
 
 -- Takes up to `wanted` deliveries that are due, the oldest first. `hosts` are those that are being asked now, `places` how many
 -- more requests each may have; any other host may have `host_places`.
@@ -91,8 +94,11 @@ create function realtime.claim_webhooks(wanted int, host_places int, hosts text[
   returns table (id uuid, url text, host text, attempts int, message_id uuid, channel text, event text, payload text, is_oversize boolean)
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 #variable_conflict use_column
+declare
+  moment constant timestamptz := clock_timestamp();  -- as a constant it is looked up in the index
 begin
   return query
   with due as (
@@ -101,13 +107,13 @@ begin
       left join unnest(hosts, places) h(host, places) on h.host = w.host
      cross join lateral (
         select d.id, d.next_attempt_at from realtime.webhook_deliveries d
-         where d.host = w.host and d.next_attempt_at <= clock_timestamp()
+         where d.host = w.host and d.next_attempt_at <= moment
          order by d.next_attempt_at limit coalesce(h.places, host_places)) d
      order by d.next_attempt_at limit wanted
   ), mine as (
     select d.id from realtime.webhook_deliveries d join due on due.id = d.id for no key update of d skip locked
   ), claimed as (
-    update realtime.webhook_deliveries d set state = 'sending', next_attempt_at = clock_timestamp() + lease_ms * interval '1 ms'
+    update realtime.webhook_deliveries d set state = 'sending', next_attempt_at = moment + lease_ms * interval '1 ms'
       from mine where d.id = mine.id
     returning d.id, d.url, d.host, d.attempts, d.message_id, d.created_at
   )
@@ -123,6 +129,7 @@ comment on function realtime.claim_webhooks(int, int, text[], int[], int, int) i
 create function realtime.webhook_wait_ms() returns int
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 begin
   return (select greatest(0, least(86400000, ceil(extract(epoch from min(d.next_attempt_at) - clock_timestamp()) * 1000)))
@@ -138,6 +145,7 @@ create function realtime.finish_webhooks(ids uuid[], delivered boolean[], status
   returns table (message_id uuid, webhooks int)
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 #variable_conflict use_column
 begin
@@ -169,6 +177,7 @@ comment on function realtime.finish_webhooks(uuid[], boolean[], int[], text[], i
 create function realtime.count_messages(ids uuid[], subscribers int[], webhooks int[]) returns setof uuid
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 begin
   return query

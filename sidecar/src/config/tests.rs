@@ -274,3 +274,35 @@ fn keys_come_from_the_list_and_the_file_and_are_never_told() {
         assert!(faults[0].starts_with("auth.keys (environment") && !faults[0].contains("hidden"), "{faults:#?}");
     }
 }
+
+#[test]
+fn webhooks_have_their_faults_told() {
+    let wrong = faults(&[
+        ("REALTIME_DATABASE_URL", URL),
+        ("REALTIME_WEBHOOKS_SECRET", "whsec_dG9vLXNob3J0"),
+        ("REALTIME_WEBHOOKS_ALLOW", "10.0.0.0/8,intranet"),
+        ("REALTIME_WEBHOOKS_RETRY", "always"),
+        ("REALTIME_WEBHOOKS_LEASE_MS", "5000"),
+        ("REALTIME_WEBHOOKS_HEADER_PREFIX", "X Own"),
+    ]);
+    for setting in ["secret", "allow", "retry", "lease_ms", "header_prefix"] {
+        assert!(wrong.iter().any(|fault| fault.starts_with(&format!("webhooks.{setting} "))), "{setting}: {wrong:?}");
+    }
+    assert!(!wrong.iter().any(|fault| fault.contains("dG9vLXNob3J0")), "{wrong:?}");
+}
+
+#[test]
+fn webhooks_are_what_the_seed_says_unless_somebody_says_otherwise() {
+    let webhooks = load(None, &[("REALTIME_DATABASE_URL", URL)], &[]).unwrap().webhooks;
+    assert_eq!((webhooks.timeout.as_secs(), webhooks.retries_max, webhooks.retry_ms), (10, 2, 1000));
+    assert!(webhooks.enabled && webhooks.allow.is_empty() && webhooks.keys.is_empty());
+    let key = "whsec_bmV3LWtleS1uZXcta2V5LW5ldy1rZXktbmV3LWtleSE=";
+    let environment = [
+        ("REALTIME_DATABASE_URL", URL),
+        ("REALTIME_WEBHOOKS_SECRET", key),
+        ("REALTIME_WEBHOOKS_ALLOW", "10.0.0.0/8, ::1"),
+    ];
+    let webhooks = load(None, &environment, &[]).unwrap().webhooks;
+    assert_eq!((webhooks.keys.len(), webhooks.allow.len()), (1, 2));
+    assert!(!format!("{webhooks:?}").contains("new-key"), "keys are not shown");
+}

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -24,6 +24,8 @@ use crate::{
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(10);
 /// How many times as long as a look took the sender waits before the next: a long backlog must not keep the server busy.
 const REST_PER_LOOK: u32 = 4;
+/// How long others are waited for when one request has ended.
+const GATHER_MAX: Duration = Duration::from_millis(20);
 /// How long a stopping sender waits for answers.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -108,19 +110,20 @@ impl Sender {
         }
         info!("this sidecar sends the webhooks");
         self.metrics.webhook_sender.set(1);
-        let mut hands = Hands::new(&self.settings);
-        loop {
-            let look = Instant::now();
-            let wait = self.look(session, &mut hands).await?;
-            let rest = (look.elapsed() * REST_PER_LOOK).max(LOOK_EVERY_MIN);
+        let (mut hands, mut ended) = (Hands::new(&self.settings), Vec::new());
+        while !stop.is_cancelled() {
+            let began = Instant::now();
+            let wait = self.turn(session, &mut hands, std::mem::take(&mut ended)).await?;
+            let took = began.elapsed();
+            let rest = (took * REST_PER_LOOK).max(LOOK_EVERY_MIN);
             tokio::select! {
-                () = stop.cancelled() => break,
-                done = hands.next() => self.record(session, &mut hands, done).await?,
+                () = stop.cancelled() => (),
+                () = hands.ended(&mut ended, took.min(GATHER_MAX)) => (),
                 () = self.called(rest) => (),
                 () = tokio::time::sleep(wait.max(rest)) => (),
             }
         }
-        self.part(session, &mut hands).await
+        self.part(session, &mut hands, ended).await
     }
 
     /// A follower is silent for one poll at least.
@@ -128,20 +131,23 @@ impl Sender {
         self.settings.silence_max.max(self.settings.poll * 3)
     }
 
-    /// Claims what fits, begins it, and says how long until the next look.
-    async fn look(&self, session: &SenderSession, hands: &mut Hands) -> Result<Duration, Error> {
+    /// Records what has ended, begins what is due and fits, and says how long until the next look. All of it is asked at once;
+    /// the server answers in this order.
+    async fn turn(&self, session: &SenderSession, hands: &mut Hands, ended: Vec<Done>) -> Result<Duration, Error> {
+        ended.iter().for_each(|it| hands.places.give_back(&it.host));
         let wanted = hands.places.free();
-        if wanted > 0 {
-            let claimed = session.claim(&self.claim(hands)).await?;
-            let count = claimed.len();
-            claimed.into_iter().for_each(|delivery| hands.begin(self.send(delivery.clone()), &delivery.host));
-            if count == wanted {
-                return Ok(self.settings.poll);
-            }
+        let claim = self.claim(hands);
+        let claiming = async { if wanted > 0 { session.claim(&claim).await } else { Ok(Vec::new()) } };
+        let (recorded, claimed, due) = tokio::join!(self.record(session, &ended), claiming, session.wait());
+        recorded?;
+        let claimed = claimed?;
+        let is_full = claimed.len() == wanted;
+        for delivery in claimed {
+            hands.places.take(&delivery.host);
+            hands.running.push(self.send(delivery));
         }
-        let due = session.wait().await?;
         // What is due and was not claimed waits for a place, which is heard of.
-        let due = due.filter(|wait| hands.is_empty() || !wait.is_zero());
+        let due = due?.filter(|wait| !is_full && (hands.is_empty() || !wait.is_zero()));
         Ok(due.unwrap_or(self.settings.poll).min(self.settings.poll))
     }
 
@@ -173,19 +179,16 @@ impl Sender {
         })
     }
 
-    /// Records this one and all that have ended meanwhile.
-    async fn record(&self, session: &SenderSession, hands: &mut Hands, first: Done) -> Result<(), Error> {
-        let mut done = vec![first];
-        done.extend(std::iter::from_fn(|| hands.running.next().now_or_never().flatten()));
-        for it in &done {
-            hands.places.give_back(&it.host);
+    async fn record(&self, session: &SenderSession, ended: &[Done]) -> Result<(), Error> {
+        if ended.is_empty() {
+            return Ok(());
         }
-        let finished: Vec<Finished> = done.iter().map(|it| it.finished.clone()).collect();
+        let finished: Vec<Finished> = ended.iter().map(|it| it.finished.clone()).collect();
         let tally = self.hub.tally();
         for (message, counts) in session.finish(&finished, tally.is_on()).await? {
             tally.add(message, counts);
         }
-        done.iter().for_each(|it| self.note(it));
+        ended.iter().for_each(|it| self.note(it));
         Ok(())
     }
 
@@ -197,15 +200,15 @@ impl Sender {
     }
 
     /// What has been asked is waited for; what is not answered by then is asked again by the next sender.
-    async fn part(&self, session: &SenderSession, hands: &mut Hands) -> Result<(), Error> {
+    async fn part(&self, session: &SenderSession, hands: &mut Hands, mut ended: Vec<Done>) -> Result<(), Error> {
         let farewell = async {
             while !hands.is_empty() {
-                let done = hands.next().await;
-                self.record(session, hands, done).await?;
+                hands.ended(&mut ended, Duration::ZERO).await;
             }
-            Ok(())
         };
-        tokio::time::timeout(FAREWELL, farewell).await.unwrap_or(Ok(()))
+        // Running out of time is no error here: whoever is next asks again.
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        self.record(session, &ended).await
     }
 }
 
@@ -215,20 +218,23 @@ impl Hands {
         Self { running: FuturesUnordered::new(), places }
     }
 
-    fn begin(&mut self, request: BoxFuture<'static, Done>, host: &str) {
-        self.places.take(host);
-        self.running.push(request);
-    }
-
     fn is_empty(&self) -> bool {
         self.running.is_empty()
     }
 
-    /// The next that ends; for ever when none runs.
-    async fn next(&mut self) -> Done {
-        match self.running.next().await {
-            Some(done) => done,
-            None => std::future::pending().await,
-        }
+    /// Waits for one that ends and a little longer for others, so that many are recorded at once. Nothing is lost when the
+    /// future is dropped.
+    async fn ended(&mut self, ended: &mut Vec<Done>, gather: Duration) {
+        let Some(first) = self.running.next().await else {
+            return std::future::pending().await;
+        };
+        ended.push(first);
+        let more = async {
+            while let Some(done) = self.running.next().await {
+                ended.push(done);
+            }
+        };
+        // That there are no more to come in time is how it mostly ends.
+        let _ = tokio::time::timeout(gather, more).await;
     }
 }
