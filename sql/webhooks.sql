@@ -125,8 +125,8 @@ end $$;
 comment on function realtime.claim_webhooks(int, int, text[], int[], int, int) is
   'Takes deliveries that are due and leases them to the caller, no more for each host than it may have. A message that was deleted since has no channel.';
 
--- Milliseconds until the next delivery is due; NULL when none waits.
-create function realtime.webhook_wait_ms() returns int
+-- Milliseconds until the next delivery is due for a host that is not busy; NULL when none waits.
+create function realtime.webhook_wait_ms(busy text[]) returns int
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
@@ -135,9 +135,11 @@ begin
   return (select greatest(0, least(86400000, ceil(extract(epoch from min(d.next_attempt_at) - clock_timestamp()) * 1000)))
             from realtime._webhook_hosts() w cross join lateral (
               select d.next_attempt_at from realtime.webhook_deliveries d
-               where d.host = w.host and d.next_attempt_at is not null order by d.next_attempt_at limit 1) d);
+               where d.host = w.host and d.next_attempt_at is not null order by d.next_attempt_at limit 1) d
+           where w.host <> all (busy)
+          having count(*) > 0);
 end $$;
-comment on function realtime.webhook_wait_ms() is 'Milliseconds until the next webhook delivery is due, NULL when none is.';
+comment on function realtime.webhook_wait_ms(text[]) is 'Milliseconds until the next webhook delivery is due, but for these hosts; NULL when none is.';
 
 -- What became of what was claimed, one element for each: `retry_ms` says when it is tried again. With `is_counted`, those that
 -- were delivered are counted with their messages; given back are messages that somebody else has locked, to be counted later.

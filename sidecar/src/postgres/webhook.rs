@@ -14,7 +14,7 @@ use crate::hub::{Counts, MessageId};
 const DEADLINE: Duration = Duration::from_secs(10);
 
 const ELECT: &str = "select realtime.elect_webhook_sender()";
-const WAIT: &str = "select realtime.webhook_wait_ms()";
+const WAIT: &str = "select realtime.webhook_wait_ms($1)";
 const CLAIM: &str = "select id::text, url, host, attempts, message_id::text, channel, event, payload, is_oversize \
      from realtime.claim_webhooks($1, $2, $3, $4, $5, $6)";
 const FINISH: &str =
@@ -140,13 +140,13 @@ impl SenderSession {
         self.query(CLAIM, &parameters).await?.iter().map(claimed).collect()
     }
 
-    /// How long until something is due; `None` when nothing waits.
+    /// How long until something is due, but for these hosts; `None` when nothing waits.
     ///
     /// # Errors
     ///
     /// When there is no answer.
-    pub async fn wait(&self) -> Result<Option<Duration>, Error> {
-        let wait_ms: Option<i32> = self.one(WAIT, &[]).await?.try_get(0)?;
+    pub async fn wait(&self, busy: &[String]) -> Result<Option<Duration>, Error> {
+        let wait_ms: Option<i32> = self.one(WAIT, &[(&busy, Type::TEXT_ARRAY)]).await?.try_get(0)?;
         Ok(wait_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default())))
     }
 

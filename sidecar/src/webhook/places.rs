@@ -33,6 +33,12 @@ impl Places {
         self.hosts.iter().map(left).collect()
     }
 
+    /// Hosts that may have no more.
+    pub(super) fn busy(&self) -> Vec<String> {
+        let is_busy = |(_, taken): &(&String, &usize)| **taken >= self.host_max;
+        self.hosts.iter().filter(is_busy).map(|(host, _)| host.clone()).collect()
+    }
+
     /// A request is begun.
     pub(super) fn take(&mut self, host: &str) {
         self.taken += 1;
@@ -65,6 +71,7 @@ mod tests {
         let mut hosts = places.hosts();
         hosts.sort();
         assert_eq!(hosts, [("a".to_owned(), 0), ("b".to_owned(), 1)]);
+        assert_eq!(places.busy(), ["a"]);
         places.give_back("b");
         places.give_back("nobody");
         assert_eq!(places.hosts(), [("a".to_owned(), 0)]);

@@ -136,18 +136,17 @@ impl Sender {
     async fn turn(&self, session: &SenderSession, hands: &mut Hands, ended: Vec<Done>) -> Result<Duration, Error> {
         ended.iter().for_each(|it| hands.places.give_back(&it.host));
         let wanted = hands.places.free();
-        let claim = self.claim(hands);
+        let (claim, busy) = (self.claim(hands), hands.places.busy());
         let claiming = async { if wanted > 0 { session.claim(&claim).await } else { Ok(Vec::new()) } };
-        let (recorded, claimed, due) = tokio::join!(self.record(session, &ended), claiming, session.wait());
+        let (recorded, claimed, due) = tokio::join!(self.record(session, &ended), claiming, session.wait(&busy));
         recorded?;
         let claimed = claimed?;
-        let is_full = claimed.len() == wanted;
         for delivery in claimed {
             hands.places.take(&delivery.host);
             hands.running.push(self.send(delivery));
         }
-        // What is due and was not claimed waits for a place, which is heard of.
-        let due = due?.filter(|wait| !is_full && (hands.is_empty() || !wait.is_zero()));
+        // Without a free place the end of a request is waited for, and nothing else can be done.
+        let due = due?.filter(|_| hands.places.free() > 0);
         Ok(due.unwrap_or(self.settings.poll).min(self.settings.poll))
     }
 

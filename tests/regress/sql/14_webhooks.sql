@@ -22,11 +22,11 @@ select realtime.publish('hooked:3', 'three') is not null as sent, lastval();
 delete from realtime.webhook_deliveries d using realtime.messages m where m.id = d.message_id and m.channel_name = 'hooked:3';
 -- One session sends. Claims are leased, and each host has its places.
 select realtime.elect_webhook_sender();
-select realtime.webhook_wait_ms();
+select realtime.webhook_wait_ms('{}');
 select url, attempts, channel, event, payload, is_oversize from realtime.claim_webhooks(10, 8, '{a.example}', '{0}', 60000, 1000) order by 1;
 select url, payload, is_oversize from realtime.claim_webhooks(10, 8, '{}', '{}', 60000, 3) order by 1;
 select count(*) from realtime.claim_webhooks(10, 8, '{}', '{}', 60000, 1000);
-select realtime.webhook_wait_ms() between 50000 and 60000 as leased;
+select realtime.webhook_wait_ms('{}') between 50000 and 60000 as leased;
 -- What came of it.
 create function finish(url text, delivered boolean, status int, error text, retry_ms int) returns bigint language sql as
   $$ select (select count(*) from realtime.finish_webhooks(array[d.id], array[$2], array[$3], array[$4], array[$5], true)) from realtime.webhook_deliveries d where d.url = $1 $$;
@@ -36,10 +36,10 @@ select url, attempts from realtime.claim_webhooks(10, 8, '{}', '{}', 60000, 1000
 select finish('HTTP://User:pw@B.example:8080?y', false, 503, 'HTTP 503', null);
 select finish('HTTP://User:pw@B.example:8080?y', true, 200, 'too late: it is over', null);
 select url, state, attempts, last_status, last_error, next_attempt_at is null as over from realtime.webhook_deliveries order by 1;
-select realtime.webhook_wait_ms() is null as nothing_waits;
+select realtime.webhook_wait_ms('{}') is null as nothing_waits, realtime.webhook_wait_ms('{d.example}') is null as nothing_else_waits;
 -- What was in hand when a sender ended is due at once for the next one.
 update realtime.webhook_deliveries set state = 'sending', next_attempt_at = now() + interval '1 hour' where url like 'https://a%';
-select realtime.elect_webhook_sender(), realtime.webhook_wait_ms();
+select realtime.elect_webhook_sender(), realtime.webhook_wait_ms('{}');
 -- At most so many for each host, the oldest first.
 insert into realtime.webhook_deliveries (message_id, url, host, state, next_attempt_at, created_at)
   select gen_random_uuid(), format('http://%s/%s', h, n), h, 'pending', now() - interval '1 hour' + n * interval '1 s', now() - interval '1 hour' + n * interval '1 s'
