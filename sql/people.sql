@@ -122,7 +122,7 @@ begin
     realtime.read(bigint, int, int, oid, text), realtime.status(), realtime.may_subscribe(text, text, text, text, text), realtime.comparable(oid, text[]),
     realtime.publish_as(text, text, text, text, text, uuid), realtime.begin_snapshot(), realtime.snapshot(text, text, oid),
     realtime.know_identity(int, text, text), realtime.forget_identity(int), realtime.seat(oid, int[]), realtime.unseat(oid, int[]),
-    realtime.judge(oid, bigint, bigint, int[]),
+    realtime.judge(oid, bigint, bigint, int[]), realtime.explain_access(jsonb, text, jsonb),
     realtime.elect_webhook_sender(), realtime.claim_webhooks(int, int, text[], int[], int, int), realtime.webhook_wait_ms(text[]),
     realtime.finish_webhooks(uuid[], boolean[], int[], text[], int[], boolean), realtime.count_messages(uuid[], int[], int[]) to %s', sidecar);
   return next format('%s: may read the log and ask on behalf of clients', sidecar);

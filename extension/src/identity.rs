@@ -99,13 +99,21 @@ pub(crate) unsafe fn assume_role(caller: &Caller, role: &CStr, channel: &CStr) {
         set_locally(c"role", role);
         set_locally(c"realtime.channel_name", channel);
         set_locally(c"row_security", c"on");
-        // What clients' own sessions have; policies' functions may rely on it.
+        assume_search_path();
+        let assumed = Caller::current();
+        pg_sys::SetUserIdAndSecContext(assumed.user, assumed.context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32);
+    }
+}
+
+/// Sets what clients' own sessions have as their search path; policies' functions may rely on it. Undone by the end of the
+/// GUC nest level.
+pub(crate) unsafe fn assume_search_path() {
+    // SAFETY: inside a GUC nest level that the caller of this ends.
+    unsafe {
         let path = pg_sys::GetConfigOptionResetString(c"search_path".as_ptr());
         if !path.is_null() {
             set_locally(c"search_path", CStr::from_ptr(path));
         }
-        let assumed = Caller::current();
-        pg_sys::SetUserIdAndSecContext(assumed.user, assumed.context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32);
     }
 }
 

@@ -4,7 +4,7 @@
 //! PRE_COMMIT with the ordering key) → [`wake`] (after COMMIT, the worker's latch) → [`worker`] (tick, then NOTIFY, both in SQL).
 //! The way back: `realtime.read()` in SQL asks [`json`] for the text of an [`image`], which the [`layout`] it was
 //! written by explains. [`identity`] assumes a client's role for one call; [`judge`]
-//! says who sees which image. Everything else is in `sql/`.
+//! says who sees which image, [`explain`] what one policy says of a row. Everything else is in `sql/`.
 //!
 //! Nothing here may fail a user's write. Nothing may raise in a callback at commit or abort.
 
@@ -12,6 +12,7 @@ mod array;
 mod buffer;
 mod capture;
 mod caught;
+mod explain;
 mod ffi;
 mod fold;
 mod identity;

@@ -71,6 +71,7 @@ enum Way {
     Publish,
     Snapshot,
     History,
+    Explain,
 }
 
 /// A session like the sidecar's, and the one that looks after it.
@@ -127,6 +128,7 @@ impl Scene {
                 let victim = self.history(VICTIM).await;
                 [self.history(MALLORY).await, victim]
             }
+            Way::Explain => [self.explain(MALLORY).await, self.explain(VICTIM).await],
         }
     }
 
@@ -166,6 +168,18 @@ impl Scene {
     async fn publish(&self, claims: &str) -> bool {
         let ask = "select duplicate from realtime.publish_as('authenticated', $1, 'room:1', 'e', '{}', null)";
         self.sidecar.query_one(ask, &[&claims]).await.is_ok()
+    }
+
+    /// Each policy is asked by itself, of a stored row, of a channel and of a message.
+    async fn explain(&self, claims: &str) -> bool {
+        let ask = "select count(*) filter (where x.subject = 'policy attacked' and x.allowed) as said_yes,
+                          count(*) filter (where x.subject = 'policy attacked') as asked
+                     from unnest(array['table:mal.t', 'room:1'], array['{\"id\": 1}', null]) q(channel, key)
+                    cross join lateral realtime.explain_access($1::text::jsonb, q.channel, q.key::jsonb) x";
+        let row = self.sidecar.query_one(ask, &[&claims]).await.unwrap();
+        assert_eq!(row.get::<_, i64>("asked"), 3);
+        // All of them for the victim; a single one would be too many for her.
+        row.get::<_, i64>("said_yes") >= if claims == VICTIM { 3 } else { 1 }
     }
 }
 
@@ -236,6 +250,12 @@ async fn nothing_survives_a_look_at_history() {
     nothing_survives(Way::History, "security definer").await;
 }
 
+#[tokio::test]
+async fn nothing_survives_an_explanation() {
+    nothing_survives(Way::Explain, "security invoker").await;
+    nothing_survives(Way::Explain, "security definer").await;
+}
+
 /// Errors that look like somebody's wish that the statement end: they deny her, and nobody else.
 #[tokio::test]
 async fn a_faked_cancel_denies_nobody_else() {
@@ -257,6 +277,7 @@ async fn a_faked_cancel_denies_nobody_else() {
         assert_eq!(scene.attack(Way::Publish).await, [false, true], "published, {code}");
         assert_eq!(scene.attack(Way::Snapshot).await, [false, true], "in a snapshot, {code}");
         assert_eq!(scene.attack(Way::History).await, [false, true], "in history, {code}");
+        assert_eq!(scene.attack(Way::Explain).await, [false, true], "explained, {code}");
     }
 }
 

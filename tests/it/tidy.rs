@@ -295,6 +295,8 @@ async fn what_everybody_may_call_is_listed_here() {
         "_render",
         "_insert_as",
         "_sees_channel",
+        "_policy_says",
+        "explain_access",
         "grant_sidecar",
         "create_roles",
         "cleanup_messages",
