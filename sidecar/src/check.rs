@@ -1,5 +1,6 @@
 //! Looks at database, rights and versions before anything depends on them: every fault with its remedy, all at once.
 
+mod access;
 mod facts;
 mod guard;
 mod judge;
@@ -7,6 +8,7 @@ mod sessions;
 
 use std::fmt;
 
+pub use access::{Access, AccessError, AccessQuestion};
 pub use guard::{Refusal, guard};
 
 use crate::{
@@ -98,6 +100,21 @@ pub async fn examine(config: &Config, database: &Database) -> Report {
 /// What to do about a pooler that gives every transaction another session.
 const LOST_STATEMENTS: &str = "let the pooler keep prepared statements (PgBouncer 1.21 or newer, \
                                max_prepared_statements), or point database.url at the server itself";
+
+/// What to do when the database did not say why somebody may see something.
+#[must_use]
+pub fn unexplained(error: &Error) -> Finding {
+    let what = format!("the database gave no answer: {}", error.chain());
+    let severity = if error.sqlstate().is_some() { Severity::Fault } else { Severity::Unreachable };
+    let remedy = match error.sqlstate().map(tokio_postgres::error::SqlState::code) {
+        Some("22023") => "give a key whose columns the table has",
+        Some("42883" | "3F000") => {
+            "update the extension: alter extension realtime update; then realtime.grant_sidecar('role')"
+        }
+        _ => remedy(error),
+    };
+    Finding { severity, what, remedy: remedy.to_owned() }
+}
 
 /// What it means that no connection could be made or used.
 fn connecting(error: &Error, target: &str) -> Finding {

@@ -68,8 +68,8 @@ impl Settings {
 pub(crate) enum Command {
     /// Deliver events until stopped (the default)
     Serve,
-    /// Examine settings, database, rights and versions, and say what to mend
-    Check,
+    /// Examine settings, database, rights and versions, and say what to mend; with --as, who may see what and why
+    Check(CheckArgs),
     /// Sign a token for development with the configured secret
     Token(TokenArgs),
     /// Print the events of a channel, one JSON line each
@@ -98,6 +98,23 @@ impl From<TokenArgs> for MintRequest {
         let claims = args.claims.into_iter().map(|(name, text)| (name, json(text))).collect();
         Self { sub: args.sub, role: args.role, ttl: args.ttl, claims }
     }
+}
+
+#[derive(Args)]
+pub(crate) struct CheckArgs {
+    /// Whether somebody with these claims may listen to CHANNEL: JSON, @FILE, or - for standard input, where others on
+    /// this machine do not see them
+    #[arg(long = "as", value_name = "CLAIMS", requires = "channel")]
+    pub(crate) claims: Option<String>,
+    /// A channel, or table:schema.table
+    #[arg(requires = "claims")]
+    pub(crate) channel: Option<String>,
+    /// Whether they see the row with these values of its key, as JSON
+    #[arg(long, requires = "claims")]
+    pub(crate) key: Option<String>,
+    /// Say it as JSON
+    #[arg(long, requires = "claims")]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

@@ -8,9 +8,9 @@ use clap::Parser;
 use realtime_sidecar::{
     app::App,
     auth::{self, Authenticator},
-    check::{self, Report, Severity},
+    check::{self, AccessQuestion, Report, Severity},
     config::{Config, Faults, Sources},
-    postgres::Database,
+    postgres::{self, Database},
     tail::{TailOptions, tail},
     telemetry,
 };
@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use cli::{Cli, Command, TailArgs, TokenArgs};
+use cli::{CheckArgs, Cli, Command, TailArgs, TokenArgs};
 
 /// Something else went wrong.
 const FAILURE: u8 = 1;
@@ -27,6 +27,8 @@ const FAILURE: u8 = 1;
 const USAGE: u8 = 64;
 /// The database cannot be reached (EX_UNAVAILABLE).
 const UNAVAILABLE: u8 = 69;
+/// Whoever was asked about may not (EX_NOPERM).
+const DENIED: u8 = 77;
 /// Settings, rights or versions have to be mended first (EX_CONFIG).
 const CONFIG: u8 = 78;
 
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
     let sources = cli.settings.sources();
     let code = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => in_runtime(|| serve(sources)),
-        Command::Check => in_runtime(|| check(sources)),
+        Command::Check(args) => in_runtime(|| check(sources, args)),
         Command::Token(args) => token(&sources, args),
         Command::Tail(args) => in_runtime(|| follow(args)),
     };
@@ -137,7 +139,7 @@ impl Signals {
     }
 }
 
-async fn check(sources: Sources) -> u8 {
+async fn check(sources: Sources, args: CheckArgs) -> u8 {
     let config = match Config::load(&sources) {
         Ok(config) => config,
         Err(faults) => return complain_all(&faults),
@@ -146,6 +148,9 @@ async fn check(sources: Sources) -> u8 {
         Ok(database) => database,
         Err(error) => return complain(&error.chain(), CONFIG),
     };
+    if let (Some(claims), Some(channel)) = (&args.claims, &args.channel) {
+        return check_access(&config, &database, claims, channel, &args).await;
+    }
     let keys = Authenticator::new(&config.auth);
     let report = check::examine(&config, &database).await;
     tell(&config, &report);
@@ -157,6 +162,39 @@ async fn check(sources: Sources) -> u8 {
         None | Some(Severity::Warning) => 0,
         Some(Severity::Unreachable) => UNAVAILABLE,
         Some(Severity::Fault) => CONFIG,
+    }
+}
+
+async fn check_access(config: &Config, database: &Database, claims: &str, channel: &str, args: &CheckArgs) -> u8 {
+    let claims = match given(claims) {
+        Ok(claims) => claims,
+        Err(error) => return complain(&format!("the claims cannot be read: {error}"), USAGE),
+    };
+    let question = match AccessQuestion::parse(config, &claims, channel, args.key.as_deref()) {
+        Ok(question) => question,
+        Err(error) => return complain(&error.to_string(), USAGE),
+    };
+    match question.ask(config, database).await {
+        Ok(access) => {
+            print!("{}", if args.json { access.to_json() + "\n" } else { access.to_text() });
+            if access.is_allowed() { 0 } else { DENIED }
+        }
+        Err(error @ postgres::Error::Deadline(_)) => {
+            complain(&format!("no verdict, which means no: {}; find the policy that has no end", error.chain()), DENIED)
+        }
+        Err(error) => {
+            let finding = check::unexplained(&error);
+            complain(&finding.to_string(), if finding.severity == Severity::Fault { CONFIG } else { UNAVAILABLE })
+        }
+    }
+}
+
+/// What an argument stands for: itself, what the file behind an @ holds, or for - what comes on standard input.
+fn given(argument: &str) -> std::io::Result<String> {
+    match argument.strip_prefix('@') {
+        Some(path) => std::fs::read_to_string(path),
+        None if argument == "-" => std::io::read_to_string(std::io::stdin()),
+        None => Ok(argument.to_owned()),
     }
 }
 

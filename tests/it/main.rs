@@ -4,6 +4,7 @@
 mod abuse;
 mod abuse_of_server;
 mod abuse_of_server_disk;
+mod access;
 mod canary;
 mod clock;
 mod columns;

@@ -90,7 +90,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("counters", &["hub", "postgres", "metrics"]),
     ("webhook", &["hub", "postgres", "config", "metrics"]),
     ("replay", &["model", "hub", "postgres", "metrics"]),
-    ("check", &["config", "postgres"]),
+    ("check", &["auth", "config", "model", "postgres"]),
     ("telemetry", &["config"]),
     ("config", &[]),
     ("metrics", &[]),

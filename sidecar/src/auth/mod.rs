@@ -17,4 +17,4 @@ pub use authorizer::{Authorizer, GrantError, Watch};
 pub use error::{AuthError, Reason, SetupError};
 pub use jwks::Jwks;
 pub use mint::{MintError, MintRequest, mint};
-pub use token::Authenticator;
+pub use token::{Authenticator, claims_in_force};

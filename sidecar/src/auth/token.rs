@@ -188,6 +188,18 @@ impl Authenticator {
     }
 }
 
+/// The claims that policies would see of a token with these, the role in force among them; `None` when no token could have
+/// them. Whether a token may name the role is not looked at: keys and anonymous callers have roles of their own.
+#[must_use]
+pub fn claims_in_force(rules: &AuthSettings, claims: &str) -> Option<String> {
+    let claims = Members::parse(claims.as_bytes())?;
+    let role = match claims.has(&rules.role_claim) {
+        true => claims.get::<String>(&rules.role_claim)?,
+        false => rules.default_role.clone()?,
+    };
+    Some(claims.to_json_with("role", &role))
+}
+
 /// What is signed, and the signature. An empty signature is none.
 fn split(token: &str) -> Option<(&str, &str)> {
     let parts = token.split('.').count();

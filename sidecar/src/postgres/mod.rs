@@ -7,6 +7,7 @@ mod call;
 mod connect;
 pub mod count;
 mod error;
+pub mod explain;
 pub mod judge;
 pub mod listen;
 pub mod log;
