@@ -48,7 +48,7 @@ begin
         if t.counts = '{1}' and after + 1 = until and t.first_offset = until then
           -- One row, committed by itself: most of what there is.
           select x.layout, x.flags, x.op, x.old, x.new into r
-            from realtime.log_%1$s x where x.xid = t.xids[1] and x.seq >= t.seqs[1] order by x.seq limit 1;
+            from realtime.log_%1$s x where x.run is not null and x.xid = t.xids[1] and x.seq = t.seqs[1];
           events.is_whole := r.layout is not null;
           if r.op in ('I', 'U', 'D') and realtime._is_layout_of(r.layout, relation) then
             events := (array[until], array[r.layout], array[r.flags], array[r.old], array[r.new], true);
@@ -62,8 +62,11 @@ begin
                     from (select u.xid, u.seq, u.n, t.first_offset + sum(u.n) over (order by u.chunk) - u.n as first
                             from unnest(t.xids, t.seqs, t.counts) with ordinality u(xid, seq, n, chunk)) c
                    cross join lateral (
-                        select x.layout, x.flags, x.op, x.old, x.new, row_number() over (order by x.seq) as place
-                          from realtime.log_%1$s x where x.xid = c.xid and x.seq >= c.seq order by x.seq limit c.n) l
+                        select x.layout, x.flags, x.op, x.old, x.new, x.seq - c.seq + 1 as place from realtime.log_%1$s x
+                         where c.n > 1 and x.run is null and x.xid = c.xid and x.seq >= c.seq and x.seq < c.seq + c.n - 1
+                        union all
+                        select x.layout, x.flags, x.op, x.old, x.new, c.n from realtime.log_%1$s x
+                         where x.run is not null and x.xid = c.xid and x.seq = c.seq + c.n - 1) l
                    where c.first + c.n > after + 1 and c.first <= until
                      and c.first + l.place - 1 > after and c.first + l.place - 1 <= until
                    order by 1) e;
@@ -95,8 +98,11 @@ begin
                 select u.xid, u.seq, u.n, t.first_offset + sum(u.n) over (order by u.chunk) - u.n as first
                   from unnest(t.xids, t.seqs, t.counts) with ordinality u(xid, seq, n, chunk)) c
            cross join lateral (
-                select x.layout, x.flags, x.op, x.old, x.new, row_number() over (order by x.seq) as place
-                  from realtime.log x where x.xid = c.xid and x.seq >= c.seq order by x.seq limit c.n) l
+                select x.layout, x.flags, x.op, x.old, x.new, x.seq - c.seq + 1 as place from realtime.log x
+                 where c.n > 1 and x.run is null and x.xid = c.xid and x.seq >= c.seq and x.seq < c.seq + c.n - 1
+                union all
+                select x.layout, x.flags, x.op, x.old, x.new, c.n from realtime.log x
+                 where x.run is not null and x.xid = c.xid and x.seq = c.seq + c.n - 1) l
            where c.first + c.n > after + 1 and c.first <= until
              and c.first + l.place - 1 > after and c.first + l.place - 1 <= until
              and l.op in ('I', 'U', 'D') and realtime._is_layout_of(l.layout, relation)

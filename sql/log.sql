@@ -36,9 +36,11 @@ comment on table realtime.layouts is 'Column lists that the row images in the lo
 -- A segment is one log table and one tick table, given back together by TRUNCATE. Eight segments: retention is six
 -- periods of one segment each, one more is being filled and one is free when the next period begins.
 --
--- One index serves the one question that readers ask: xid = X and seq >= S order by seq limit N. The other one serves
--- the ticker, which wants to know how many rows a transaction has and not look at each: it holds the ends of runs. A run
--- is a row of consecutive places that one transaction wrote at once, mostly all it wrote; its last row says how many.
+-- A run is a row of consecutive places that one transaction wrote at once, mostly all it wrote; its last row says how many
+-- rows it has. Each row is in one of two indexes, so that a writer pays for one: the ends of runs are in the one, the rows
+-- before them in the other. The ticker wants to know how many rows a transaction has and not look at each, so it reads the
+-- first alone. Readers know runs from the tick: the end of one is at (xid, seq + n - 1), the others are before it.
+-- Whoever looks for transactions must say `run is not null`, and whoever wants all rows must ask twice.
 -- Autovacuum would only find rows of rolled-back transactions, and they go with the segment.
 
 do $$
@@ -63,8 +65,8 @@ begin
       ) with (autovacuum_enabled = off, toast.autovacuum_enabled = off)', k);
     -- Images are stored as they are: compressing them would cost the writer more than the space is worth.
     execute format('alter table realtime.log_%s alter old set storage external, alter new set storage external', k);
-    execute format('create index log_%s_xid_seq on realtime.log_%1$s (xid, seq)', k);
-    execute format('create index log_%s_run on realtime.log_%1$s (xid) include (seq, run) where run is not null', k);
+    execute format('create index log_%s_run on realtime.log_%1$s (xid, seq) include (run) where run is not null', k);
+    execute format('create index log_%s_inner on realtime.log_%1$s (xid, seq) where run is null', k);
     execute format('create table realtime.tick_%s (
         id           bigint      primary key,
         history      text        not null,   -- server identity and database: offsets mean nothing elsewhere

@@ -69,21 +69,26 @@ begin
     having count(*) > 0);
 end $$;
 
--- The rows of one tick behind an offset, in their order, run by run. Inlined into the statements that call it, so that
--- their settings choose its plan: a nested loop over the ordered runs, which never sorts an image.
+-- The rows of one tick behind an offset, in their order, run by run; `place` counts from 0 in each run. Inlined into the
+-- statements that call it, so that their settings choose its plan: a nested loop over the ordered runs, which never sorts
+-- an image. The end of a run comes from one index, the rows before it from the other (log.sql).
 create function realtime._rows_of_tick(first_offset bigint, xids xid8[], seqs bigint[], counts int4[], after bigint)
   returns table (chunk bigint, first bigint, n int4, last bigint, start bigint, transaction_end bigint,
-                 seq bigint, layout bigint, written_at timestamptz, flags int2, operation "char", message uuid, old bytea, new bytea)
+                 place bigint, layout bigint, written_at timestamptz, flags int2, operation "char", message uuid, old bytea, new bytea)
   language sql stable
 as $$
   select c.chunk, c.first, c.n, c.last, c.start, c.transaction_end,
-         l.seq, l.layout, l.at, l.flags, l.op, l.message_id, l.old, l.new
+         l.seq - c.seq, l.layout, l.at, l.flags, l.op, l.message_id, l.old, l.new
     from (select w.*, min(w.first) over () as start, max(w.last) over (partition by w.xid) as transaction_end
             from (select u.chunk, u.xid, u.seq, u.n, $1 + sum(u.n) over (order by u.chunk) - u.n as first,
                          $1 + sum(u.n) over (order by u.chunk) - 1 as last
                     from unnest($2, $3, $4) with ordinality u(xid, seq, n, chunk)) w
            where w.last > $5 order by w.chunk) c
-   cross join lateral (select x.* from realtime.log x where x.xid = c.xid and x.seq >= c.seq order by x.seq limit c.n) l
+   cross join lateral (
+      (select x.* from realtime.log x
+        where c.n > 1 and x.run is null and x.xid = c.xid and x.seq >= c.seq and x.seq < c.seq + c.n - 1 order by x.seq)
+      union all
+      select x.* from realtime.log x where x.run is not null and x.xid = c.xid and x.seq = c.seq + c.n - 1) l
 $$;
 
 -- What one call of read() knows of a layout. Looked up once a call: tables take turns inside a transaction, and a look
@@ -164,6 +169,9 @@ begin
         end if;
         position_at := r.first; chunk := r.chunk;
       elsif position_at > r.last then
+        perform realtime._read_failed(t.id, floor_tick_now);
+      end if;
+      if r.place <> position_at - r.first then
         perform realtime._read_failed(t.id, floor_tick_now);
       end if;
       "offset" := position_at; position_at := position_at + 1;

@@ -95,8 +95,8 @@ begin
   if is_so then return false; end if;
   begin
     perform realtime._lock_segment(k);
-    execute format('select exists (select from realtime.log_%s where xid >= pg_snapshot_xmax($1))
-                        or exists (select from pg_snapshot_xip($1) x join realtime.log_%1$s l on l.xid = x)', k)
+    execute format('select exists (select from realtime.log_%s where xid >= pg_snapshot_xmax($1) and run is not null)
+                        or exists (select from pg_snapshot_xip($1) x join realtime.log_%1$s l on l.xid = x and l.run is not null)', k)
        into is_so using last_snapshot;
     if is_so then
       raise exception 'a later tick needs segment %', k using errcode = 'lock_not_available';

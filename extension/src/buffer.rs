@@ -7,7 +7,7 @@
 
 use crate::capture::{CAPTURE_OFF, Capture, LOG_FULL};
 use crate::fold::{Images, Tables};
-use crate::schema::{Schema, State};
+use crate::schema::{Need, Schema, State};
 use crate::segment::{Row, Segment};
 use crate::{registry, settings, wake};
 use pgrx::prelude::*;
@@ -429,9 +429,15 @@ unsafe fn before_commit(is_prepare: bool) {
         if buffer.entries.is_empty() || (!is_prepare && lose(&buffer)) {
             return;
         }
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        // A snapshot is for what reads: what is stored out of line, and layouts.
+        let reads = Need::of(&buffer.entries).toast || !buffer.tables.are_settled();
+        if reads {
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
         write_out(&mut buffer);
-        pg_sys::PopActiveSnapshot();
+        if reads {
+            pg_sys::PopActiveSnapshot();
+        }
     }
 }
 
@@ -462,7 +468,7 @@ unsafe fn write_out(buffer: &mut Buffer) {
         // Extension gone: its triggers are gone as well, and nobody is left to read.
         let Some(schema) = Schema::current() else { return };
         // Locks that somebody holds against us are not waited for: the events are lost, and that is told.
-        let Some(segment) = Segment::open(&schema) else {
+        let Some(segment) = Segment::open(&schema, Need::of(&buffer.entries)) else {
             LOST.set(true);
             return;
         };

@@ -40,28 +40,44 @@ pub(crate) struct Schema {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) table: pg_sys::Oid,
-    /// Its indexes, its TOAST table and that one's index; 0 where there is none.
-    parts: [pg_sys::Oid; 4],
+    /// Its indexes; 0 where there is none.
+    pub(crate) indexes: [pg_sys::Oid; 2],
+    /// Its TOAST table and that one's index; 0 where there is none.
+    toast: [pg_sys::Oid; 2],
+}
+
+/// What of a [`Place`] some rows will touch. Each lock costs as much as copying a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    /// So many of its indexes, from the first on.
+    pub(crate) indexes: usize,
+    /// Some row may be so large that it is stored out of line.
+    pub(crate) toast: bool,
+}
+
+impl Need {
+    /// Everything.
+    pub(crate) const ALL: Self = Self { indexes: 2, toast: true };
 }
 
 impl Place {
-    /// Locks all of it for writing, or says no at once. DROP EXTENSION holds some of these while it waits for the very
-    /// writer that would wait for them.
-    pub(crate) unsafe fn lock(&self) -> bool {
-        let parts = self.parts.iter().copied().filter(|part| *part != pg_sys::InvalidOid);
+    /// Locks what is needed of it for writing, or says no at once. DROP EXTENSION holds some of these while it waits for
+    /// the very writer that would wait for them.
+    pub(crate) unsafe fn lock(&self, need: Need) -> bool {
+        let toast = if need.toast { &self.toast[..] } else { &[] };
+        let parts = self.indexes.iter().take(need.indexes).chain(toast).copied();
         // SAFETY: inside a transaction; locks go with it.
         std::iter::once(self.table)
-            .chain(parts)
+            .chain(parts.filter(|part| *part != pg_sys::InvalidOid))
             .all(|oid| unsafe { pg_sys::ConditionalLockRelationOid(oid, pg_sys::RowExclusiveLock as i32) })
     }
 
     unsafe fn find(table: pg_sys::Oid, indexes: [pg_sys::Oid; 2]) -> Self {
         // SAFETY: syscache look-ups by oid and name.
         unsafe {
-            let toast = toast_of(table);
             let name = CString::new(format!("pg_toast_{}_index", table.to_u32())).unwrap_or_default();
             let toast_index = pg_sys::get_relname_relid(name.as_ptr(), pg_sys::Oid::from(pg_sys::PG_TOAST_NAMESPACE));
-            Self { table, parts: [indexes[0], indexes[1], toast, toast_index] }
+            Self { table, indexes, toast: [toast_of(table), toast_index] }
         }
     }
 }
@@ -194,7 +210,7 @@ impl Schema {
             let segments: Option<Vec<Place>> = (0..SEGMENTS)
                 .map(|k| {
                     let table = find(&format!("log_{k}")).filter(|oid| has_log_columns(*oid))?;
-                    let indexes = [find(&format!("log_{k}_xid_seq"))?, find(&format!("log_{k}_run"))?];
+                    let indexes = [find(&format!("log_{k}_run"))?, find(&format!("log_{k}_inner"))?];
                     Some(Place::find(table, indexes))
                 })
                 .collect();
@@ -212,7 +228,7 @@ impl Schema {
     /// Locks the table of layouts for writing, or says no at once.
     pub(crate) unsafe fn lock_layouts(&self) -> bool {
         // SAFETY: inside a transaction.
-        unsafe { self.layouts_place.lock() }
+        unsafe { self.layouts_place.lock(Need::ALL) }
     }
 
     /// What rotation has decided, at most a second ago.

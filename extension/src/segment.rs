@@ -1,11 +1,26 @@
 //! A segment of the log, being written: one row per event (`sql/log.sql`).
 
-use crate::schema::{SEGMENTS, Schema};
+use crate::buffer::Entry;
+use crate::schema::{Need, Place, SEGMENTS, Schema};
 use pgrx::prelude::*;
+use std::ops::Range;
 
 /// Logical decoding passes the row by. A publication `FOR ALL TABLES` would send it to servers where it means nothing, and
 /// whoever decodes would pay for every change twice.
 const UNPUBLISHED: i32 = pg_sys::HEAP_INSERT_NO_LOGICAL as i32;
+
+/// Images of so many bytes fit into a row of the log without any part of it being stored elsewhere: Postgres begins to do
+/// that at a quarter of a page.
+const INLINE_BYTES_MAX: usize = 1_500;
+
+impl Need {
+    /// What writing these entries will touch.
+    pub(crate) fn of(entries: &[Entry]) -> Self {
+        let bytes = |image: &Option<Range<usize>>| image.as_ref().map_or(0, ExactSizeIterator::len);
+        let toast = entries.iter().any(|e| bytes(&e.old) + bytes(&e.new) > INLINE_BYTES_MAX);
+        Self { indexes: if entries.len() > 1 { 2 } else { 1 }, toast }
+    }
+}
 
 /// One event, without the transaction it belongs to.
 pub(crate) struct Row<'a> {
@@ -24,7 +39,10 @@ pub(crate) struct Row<'a> {
 /// An open segment and what all rows of one transaction share.
 pub(crate) struct Segment {
     relation: pg_sys::Relation,
-    indexes: pg_sys::CatalogIndexState,
+    /// Of the ends of runs.
+    run: pg_sys::Relation,
+    /// Of the other rows; NULL when there will be none.
+    inner: pg_sys::Relation,
     xid: u64,
     now: pg_sys::TimestampTz,
 }
@@ -32,15 +50,17 @@ pub(crate) struct Segment {
 impl Segment {
     /// Locks and opens the segment being written, or another one when somebody is giving that back: a writer waits for
     /// nobody, and readers look in all of them. `None`: all are locked against us.
-    pub(crate) unsafe fn open(schema: &Schema) -> Option<Self> {
+    pub(crate) unsafe fn open(schema: &Schema, need: Need) -> Option<Self> {
         // SAFETY: inside a transaction; the lock is held until its end.
         unsafe {
             let current = schema.state().segment;
             let mut order = (0..SEGMENTS).map(|k| &schema.segments[(current + k) % SEGMENTS]);
-            let relation = pg_sys::table_open(order.find(|place| place.lock())?.table, pg_sys::NoLock as i32);
+            let Place { table, indexes: [run, inner], .. } = *order.find(|place| place.lock(need))?;
+            let lock = pg_sys::NoLock as i32;
             Some(Self {
-                relation,
-                indexes: pg_sys::CatalogOpenIndexes(relation),
+                relation: pg_sys::table_open(table, lock),
+                run: pg_sys::index_open(run, lock),
+                inner: if need.indexes > 1 { pg_sys::index_open(inner, lock) } else { std::ptr::null_mut() },
                 xid: pg_sys::GetTopFullTransactionId().value,
                 now: pg_sys::GetCurrentTimestamp(),
             })
@@ -82,40 +102,38 @@ impl Segment {
         }
     }
 
-    /// The index entries: one of (xid, seq), and one of the partial index where a run ends.
+    /// The index entry: every row has one, in one of the two partial indexes. Not by `CatalogOpenIndexes`, which copies the
+    /// indexes' predicates and expressions for every transaction.
     unsafe fn index(&self, place: pg_sys::ItemPointer, seq: i64, run: Option<i32>) {
-        // SAFETY: the arrays have ri_NumIndices elements; the values fit the indexes of sql/log.sql.
+        // SAFETY: the values fit both indexes of sql/log.sql; a btree does not look at the description of its index.
         unsafe {
             let run_datum = pg_sys::Datum::from(run.unwrap_or(0));
             let mut values = [pg_sys::Datum::from(self.xid), pg_sys::Datum::from(seq), run_datum];
             let mut nulls = [false; 3];
-            for n in 0..usize::try_from((*self.indexes).ri_NumIndices).unwrap_or(0) {
-                let index = *(*self.indexes).ri_IndexRelationDescs.add(n);
-                let info = *(*self.indexes).ri_IndexRelationInfo.add(n);
-                if run.is_none() && !(*info).ii_Predicate.is_null() {
-                    continue;
-                }
-                let unique = pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO;
-                pg_sys::index_insert(
-                    index,
-                    values.as_mut_ptr(),
-                    nulls.as_mut_ptr(),
-                    place,
-                    self.relation,
-                    unique,
-                    false,
-                    info,
-                );
-            }
+            let index = if run.is_some() { self.run } else { self.inner };
+            let mut info = pg_sys::IndexInfo::default();
+            pg_sys::index_insert(
+                index,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+                place,
+                self.relation,
+                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
+                false,
+                &mut info,
+            );
         }
     }
 
     /// Closes it; the lock stays until the transaction ends.
     pub(crate) unsafe fn close(self) {
-        // SAFETY: both were opened in `open`.
+        // SAFETY: all were opened in `open`.
         unsafe {
-            pg_sys::CatalogCloseIndexes(self.indexes);
-            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+            let lock = pg_sys::NoLock as i32;
+            for index in [self.run, self.inner].into_iter().filter(|index| !index.is_null()) {
+                pg_sys::index_close(index, lock);
+            }
+            pg_sys::table_close(self.relation, lock);
         }
     }
 }

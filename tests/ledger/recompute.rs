@@ -16,18 +16,28 @@ computed as (
     from (select p.id, l.xid, l.seq, max(l.seq) over (partition by p.id, l.xid) as last_seq
             from pairs p cross join lateral (
               select l.xid, l.seq from realtime.log l
-               where l.xid >= p.from_xid and l.xid < pg_snapshot_xmax(p.snapshot)
+               where l.run is not null and l.xid >= p.from_xid and l.xid < pg_snapshot_xmax(p.snapshot)
                  and pg_visible_in_snapshot(l.xid, p.snapshot)
               union all
-              select l.xid, l.seq from pg_snapshot_xip(p.before) e join realtime.log l on l.xid = e
+              select l.xid, l.seq from realtime.log l
+               where l.run is null and l.xid >= p.from_xid and l.xid < pg_snapshot_xmax(p.snapshot)
+                 and pg_visible_in_snapshot(l.xid, p.snapshot)
+              union all
+              select l.xid, l.seq from pg_snapshot_xip(p.before) e join realtime.log l on l.xid = e and l.run is not null
+               where pg_visible_in_snapshot(e, p.snapshot)
+              union all
+              select l.xid, l.seq from pg_snapshot_xip(p.before) e join realtime.log l on l.xid = e and l.run is null
                where pg_visible_in_snapshot(e, p.snapshot)) l) x
    group by x.id),
 recorded as (
   select p.id, array_agg(row(l.xid, l.seq)::text order by c.chunk, l.seq) as rows
     from pairs p
    cross join lateral unnest(p.xids, p.seqs, p.counts) with ordinality c(xid, seq, n, chunk)
-   cross join lateral (select l.xid, l.seq from realtime.log l where l.xid = c.xid and l.seq >= c.seq
-                        order by l.seq limit c.n) l
+   cross join lateral (
+     select l.xid, l.seq from realtime.log l
+      where l.run is null and l.xid = c.xid and l.seq >= c.seq and l.seq < c.seq + c.n - 1
+     union all
+     select l.xid, l.seq from realtime.log l where l.run is not null and l.xid = c.xid and l.seq = c.seq + c.n - 1) l
    group by p.id)
 select p.id, p.last_offset - p.first_offset + 1 as announced,
        coalesce(array_length(r.rows, 1), 0) as recorded, coalesce(array_length(c.rows, 1), 0) as computed
@@ -48,4 +58,4 @@ select t.id, p.id as before, t.first_offset, p.last_offset
 /// Rows that ended in no tick although everything has been read: none may be left.
 pub(crate) const LEFT: &str = "
 select l.xid::text, l.seq from realtime.log l
- where l.xid >= (select pg_snapshot_xmax(t.snapshot) from realtime.ticks t order by t.id desc limit 1)";
+ where l.run is not null and l.xid >= (select pg_snapshot_xmax(t.snapshot) from realtime.ticks t order by t.id desc limit 1)";

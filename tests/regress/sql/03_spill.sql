@@ -83,3 +83,66 @@ with r as (select (record::json ->> 'id')::int as id, lag((record::json ->> 'id'
 select count(*) <= 20000 as page, count(*) filter (where id <= previous) as misplaced from r;
 select count(*) from many;
 reset realtime.spill_bytes;
+-- Writing early fails, and the user's own handler goes on: what came before and after is there, what failed is not.
+create table caught (id int primary key, filler text not null default repeat('c', 1000));
+select realtime.enable_realtime('public', 'caught');
+set realtime.spill_bytes = '64kB';
+create function break_log() returns void language sql as $$
+  update pg_class set relfilenode = 4000000000 where relname in (select format('log_%s_%s', s.segment, i) from realtime.state s, unnest(array['run', 'inner']) i)
+$$;
+create table caught_start as select head from realtime.status();
+create function caught() returns table (events bigint, rows bigint, differences bigint, misplaced bigint) language sql as $$
+  with e as (select (record::json ->> 'id')::int as id, lag((record::json ->> 'id')::int) over (order by "offset") as previous
+               from caught_start, realtime.read(head, 100000, 100000000, 'caught'::regclass, null) where kind = 'e' and op <> 'G')
+  select (select count(*) from e), (select count(*) from caught),
+         (select count(*) from e full join caught c using (id) where e.id is null or c.id is null),
+         (select count(*) from e where id <= previous)
+$$;
+do $$ begin
+  insert into caught values (1);
+  begin
+    insert into caught select generate_series(2, 40);
+    perform break_log();
+    insert into caught select generate_series(41, 1000);
+    raise 'not reached';
+  exception when undefined_file then raise notice 'caught';
+  end;
+  insert into caught values (1001);
+end $$;
+select events from realtime.tick();
+select * from caught();
+-- The same where a part was written before, by the child that fails and by its parent.
+do $$ begin
+  insert into caught select generate_series(2001, 2200);
+  begin
+    insert into caught select generate_series(2201, 2400);
+    perform break_log();
+    insert into caught select generate_series(2401, 3000);
+    raise 'not reached';
+  exception when undefined_file then raise notice 'caught';
+  end;
+  insert into caught select generate_series(3001, 3200);
+end $$;
+do 'begin perform realtime.tick(); end';
+select * from caught();
+-- And where small subtransactions have to write when they end.
+do $$ declare failed int := 0; begin
+  for i in 4001..4600 loop
+    begin
+      if i % 2 = 0 then perform break_log(); end if;
+      begin
+        insert into caught values (i);
+      exception when division_by_zero then null;
+      end;
+      if i % 2 = 0 then raise exception 'taken back'; end if;
+    exception when undefined_file then failed := failed + 1; when raise_exception then null;
+    end;
+  end loop;
+  if failed = 0 then raise 'nothing failed'; end if;
+end $$;
+do 'begin perform realtime.tick(); end';
+select rows = events as equal, differences, misplaced from caught();
+select count(*) as gaps from caught_start, realtime.read(head, 100000, 100000000, 'caught'::regclass, null) where op = 'G';
+reset realtime.spill_bytes;
+drop table caught, caught_start;
+drop function caught, break_log;
