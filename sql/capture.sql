@@ -164,6 +164,7 @@ begin
       execute format('alter table %s enable always trigger %I', wanted.target::regclass, wanted.name);
     end if;
   end loop;
+  perform realtime._remember(relation);
   perform realtime._warn_of_policies(relation);
   perform realtime.start_worker();
 end $$;

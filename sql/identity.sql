@@ -20,7 +20,7 @@ create function realtime._policies_decide(role oid, relation oid) returns boolea
 
 create function realtime.may_subscribe(role text, claims text, channel text, schema_name text, table_name text)
   returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[], whole boolean, shape bigint,
-                 judged boolean, rights bigint)
+                 judged boolean, rights bigint, numbers int2[])
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -52,7 +52,7 @@ comment on function realtime.may_subscribe(text, text, text, text, text) is
 
 create function realtime._may_subscribe_table(role text, schema_name text, table_name text)
   returns table (allowed boolean, reason text, relation oid, columns text[], types text[], key text[], whole boolean, shape bigint,
-                 judged boolean, rights bigint)
+                 judged boolean, rights bigint, numbers int2[])
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
@@ -71,8 +71,9 @@ begin
     reason := 'no_privilege';
   else
     hidden := realtime._excluded_columns(relation);
-    select array_agg(a.attname::text order by a.attnum), array_agg(format_type(a.atttypid, a.atttypmod) order by a.attnum)
-      into columns, types from pg_attribute a
+    -- The numbers tell a column from a new one by the same name.
+    select array_agg(a.attname::text order by a.attnum), array_agg(format_type(a.atttypid, a.atttypmod) order by a.attnum), array_agg(a.attnum order by a.attnum)
+      into columns, types, numbers from pg_attribute a
      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> all (hidden)
        and has_column_privilege(role, relation, a.attnum, 'SELECT');
     key := realtime._key_columns(relation);

@@ -47,7 +47,7 @@ begin
   select t.last_offset into head from realtime.ticks t order by t.id desc limit 1;
   oldest := realtime._floor_offset();
   select min(l.at) into waiting from realtime.log l
-   where l.xid >= (select pg_snapshot_xmax(t.snapshot) from realtime.ticks t order by t.id desc limit 1);
+   where l.run is not null and l.xid >= (select pg_snapshot_xmax(t.snapshot) from realtime.ticks t order by t.id desc limit 1);
   lag_ms := coalesce(extract(epoch from clock_timestamp() - waiting) * 1000, 0);
   log_bytes := realtime._log_bytes();
   retention := realtime._setting('log_retention')::interval;
@@ -150,5 +150,5 @@ grant execute on function
   realtime.enable_realtime_all(text, jsonb),
   realtime.disable_realtime(regclass), realtime.disable_realtime(text, text), realtime._check_table(regclass), realtime._find_table(text, text),
   realtime._trigger_arguments(regclass, jsonb), realtime._trigger_name(name, text), realtime._drop_triggers(regclass, jsonb),
-  realtime._wanted_triggers(regclass, jsonb), realtime._warn_of_policies(regclass)
+  realtime._wanted_triggers(regclass, jsonb), realtime._warn_of_policies(regclass), realtime._remember(regclass)
   to public;

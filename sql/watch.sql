@@ -63,6 +63,25 @@ as $$
      and not exists (select from realtime._watchable v where v.relation = was.relation)
 $$;
 
+-- The first look at a table, made where it is enabled: what happens to it before the next look has something to be compared
+-- with. Only its owner may say that this is how it was. What was looked at before stays, it may have missed something.
+create function realtime._remember_for(relation oid, caller text) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from pg_class c where c.oid = relation and pg_has_role(caller, c.relowner, 'USAGE')) then
+    insert into realtime._watched
+      select v.* from realtime._watchable v
+       where v.relation = _remember_for.relation or v.relation in (select p.relid from pg_partition_tree(_remember_for.relation::regclass) p)
+      on conflict do nothing;
+  end if;
+end $$;
+
+-- Calls it with its owner's rights, for the current user.
+create function realtime._remember(relation regclass) returns void
+  language c volatile strict as 'MODULE_PATHNAME', 'remember';
+
 -- A table without a page has no rows. One that somebody holds may have some.
 create function realtime._may_have_rows(relation oid) returns boolean
   language plpgsql

@@ -53,6 +53,23 @@ async fn columns_that_change_places_in_the_transaction_of_an_event_show_nothing_
 }
 
 #[tokio::test]
+async fn a_column_that_is_made_again_under_its_name_is_another_one() {
+    let stack = Stack::with(
+        "create table again (id int primary key, v int, unseen int);
+         select realtime.enable_realtime('again'); grant select (id, v) on again to anon;",
+    )
+    .await;
+    let mut client = stack.native().await;
+    client.subscribe("table:again").await;
+    // Nothing that it may know.
+    stack.exec("alter table again drop column unseen; alter table again add column unseen int").await;
+    stack.exec("begin; alter table again drop column v; alter table again add column v int; grant select (v) on again to anon; commit").await;
+    assert_eq!(client.expect("error").await.code(), "SCHEMA_CHANGED");
+    stack.exec("insert into again values (1, 2, 3)").await;
+    assert_eq!(next_event(&mut client).await["payload"]["record"]["id"], 1);
+}
+
+#[tokio::test]
 async fn events_from_before_columns_changed_places_are_replayed_by_the_names_of_today() {
     let stack = Stack::with(SECRETS).await;
     let mut client = stack.native_as(ADA).await;

@@ -434,6 +434,7 @@ fn grant(table: u32, shape: i64) -> (Arc<Grant>, Form) {
     let columns = Columns::new([name(shape)]);
     let seen = TableGrant {
         comparable: [].into(),
+        numbers: [].into(),
         columns: columns.clone(),
         types: [].into(),
         key: None,

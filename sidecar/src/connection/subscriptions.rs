@@ -443,6 +443,7 @@ mod tests {
         let columns = Columns::new(types.iter().map(|(name, _)| Arc::clone(name)));
         TableGrant {
             columns,
+            numbers: [].into(),
             types: types.into(),
             comparable: [].into(),
             key: None,

@@ -27,6 +27,8 @@ pub struct Grant {
 pub struct TableGrant {
     /// The columns, in table order.
     pub columns: Columns,
+    /// Their numbers, in table order: a column that is dropped and made again is another one.
+    pub numbers: Arc<[i16]>,
     /// Their names and types, in table order.
     pub types: Arc<[(Arc<str>, Arc<str>)]>,
     /// Their names and how their values are compared, in table order; empty unless that was asked for.
@@ -129,7 +131,10 @@ impl TableGrant {
     /// Whether a client sees no difference between the two.
     #[must_use]
     pub fn looks_like(&self, other: &Self) -> bool {
-        self.columns == other.columns && self.types == other.types && self.key == other.key
+        self.numbers == other.numbers
+            && self.columns == other.columns
+            && self.types == other.types
+            && self.key == other.key
     }
 }
 

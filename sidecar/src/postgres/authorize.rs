@@ -8,7 +8,7 @@ use super::{Database, Error, Session};
 use crate::model::{Channel, Columns, Grant, Identity, Refusal, TableGrant, Topic};
 
 const MAY_SUBSCRIBE: &str = "select j.allowed, j.reason, j.relation, j.columns, j.types, j.key, j.shape, j.whole, j.judged, j.rights, \
-            case when q.compares then realtime.comparable(j.relation, j.columns) end \
+            case when q.compares then realtime.comparable(j.relation, j.columns) end, j.numbers \
      from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[]) \
           with ordinality q(role, claims, channel, schema_name, table_name, compares, n) \
      cross join lateral realtime.may_subscribe(q.role, q.claims, q.channel, q.schema_name, q.table_name) j \
@@ -134,6 +134,7 @@ fn table_grant(row: &Row) -> Result<TableGrant, Error> {
     let key = list(row, 5)?.filter(|key| !key.is_empty() && key.iter().all(|name| columns.contains(name)));
     Ok(TableGrant {
         columns,
+        numbers: row.try_get::<_, Option<Vec<i16>>>(11)?.unwrap_or_default().into(),
         comparable: comparable(row, &names)?,
         types: names.into_iter().zip(types).collect(),
         key: key.map(Arc::from),

@@ -168,6 +168,7 @@ fn told(name: &str, codec: &mut dyn Codec) -> String {
     let columns = Columns::new(["id".into(), "name".into()]);
     let grant = TableGrant {
         comparable: [].into(),
+        numbers: [].into(),
         columns: columns.clone(),
         types: types.into(),
         key: Some(["id".into()].into()),

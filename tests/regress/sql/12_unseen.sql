@@ -101,5 +101,15 @@ reset session_replication_role;
 select count(*) >= 0 as ticked from realtime.tick();
 select op, array_to_string(tables, ' '), record from unseen_start, realtime.read(head, 100, 100000, null, null) where kind = 'e';
 select realtime.enable_realtime('lonely'::regclass, '{"always": "yes"}');
+-- Changed as soon as it is enabled, before anybody has looked.
+create table early (id int primary key);
+insert into early values (1);
+begin;
+select realtime.enable_realtime('early');
+select count(*) from realtime._watched where relation = 'early'::regclass;
+commit;
+alter table early add column w int default 7;
+:look
+drop table early;
 drop table lonely, whole, whole_mid, unseen_start;
 drop function unseen, unseen_begin, unseen_look;
