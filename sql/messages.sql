@@ -53,6 +53,18 @@ begin
   return new;
 end $$;
 
+-- What is wrong with an event's name; null when nothing is. Clients of Socket.IO take some names for news of their own
+-- connection, and others for news of the server: those are no client's to send.
+create function realtime._event_name_error(name text, sender_type text) returns text
+  language sql immutable parallel safe
+  return case
+    when coalesce(name, '') = '' or octet_length(name) > 255 then 'must have 1 to 255 bytes'
+    when name in ('connect', 'connect_error', 'disconnect', 'disconnecting', 'newListener', 'removeListener')
+      then 'is one that clients take for news of their own connection'
+    when sender_type = 'user' and name in ('realtime:error', 'realtime:gap', 'presence:join', 'presence:leave', 'presence:sync')
+      then 'is one that clients take for news of the server'
+  end;
+
 -- Runs as the owner, who sees every channel.
 create function realtime._stamp_message() returns trigger
   language plpgsql security definer
@@ -60,10 +72,14 @@ create function realtime._stamp_message() returns trigger
 as $$
 declare
   fault constant text := realtime._channel_name_error(new.channel_name);
+  event_fault constant text := realtime._event_name_error(new.event_name, new.sender_type);
 begin
   if fault is not null then
     raise exception 'channel name %', fault using errcode = 'invalid_parameter_value',
       hint = 'Channel names have 1 to 255 bytes, no control characters and no %.';
+  elsif event_fault is not null then
+    raise exception 'event name %', event_fault using errcode = 'invalid_parameter_value',
+      hint = 'Event names have 1 to 255 bytes and are none of connect, connect_error, disconnect, disconnecting, newListener, removeListener.';
   end if;
   new.id := coalesce(nullif(current_setting('realtime.message_id', true), '')::uuid, gen_random_uuid());
   new.channel_id := realtime._best_channel(new.channel_name);
@@ -89,14 +105,15 @@ create function realtime.publish(channel text, event text, payload jsonb default
 as $$
 declare
   fault constant text := realtime._channel_name_error(channel);
+  event_fault constant text := realtime._event_name_error(event, 'system');
   message uuid;
 begin
   -- Called from triggers: a message that cannot be sent must not cost anybody their write.
   if fault is not null then
     raise warning 'realtime.publish: nothing sent, the channel name %', fault;
     return null;
-  elsif coalesce(event, '') = '' or octet_length(event) > 255 then
-    raise warning 'realtime.publish: nothing sent, the event name must have 1 to 255 bytes';
+  elsif event_fault is not null then
+    raise warning 'realtime.publish: nothing sent, the event name %', event_fault;
     return null;
   elsif realtime._best_channel(channel) is null then
     raise warning 'realtime.publish: nothing sent, no enabled channel matches "%"', channel

@@ -114,8 +114,6 @@ fn frames_on_the_page_are_as_their_schemas_say() {
             shown.insert(name.to_owned());
         }
     }
-    // Reserved for later versions.
-    shown.insert("presence".to_owned());
     assert_eq!(shown, schema::names().into_iter().map(str::to_owned).collect());
 }
 

@@ -205,3 +205,95 @@ async fn codes_and_channels_can_be_those_of_the_live_system() {
     client.publish("room:1", "said", &json!({})).await;
     assert_eq!(client.event_named("said").await["meta"]["channel"], "realtime:room:1");
 }
+
+///
+#[tokio::test]
+async fn x_17_names_that_clients_keep_for_themselves_are_refused() {
+    let stack = rooms().await;
+    let mut client = stack.packets_as(ADA).await;
+    client.subscribe("room:1").await;
+    for event in ["connect", "disconnect", "newListener", "presence:join", "realtime:error"] {
+        client.publish("room:1", event, &json!({})).await;
+        let error = client.event_named("realtime:error").await;
+        assert_eq!((&error["channel"], &error["code"]), (&json!("room:1"), &json!("INVALID_MESSAGE")), "{event}: {error}");
+    }
+    // The write survives, and nothing is sent.
+    stack.exec("create table w (id int); insert into w select 1 where realtime.publish('room:1', 'disconnect', '{}') is null").await;
+    assert_eq!(stack.text("select count(*) from w").await, "1");
+    assert_eq!(stack.text("select count(*) from realtime.messages").await, "0");
+}
+
+fn member(kind: &str, id: &str) -> Value {
+    json!({ "type": kind, "presenceId": id })
+}
+
+/// Members without the moment at which they joined, which must be there.
+fn members(answer: &Value) -> Vec<Value> {
+    let without_moment = |it: &Value| {
+        assert!(it["joinedAt"].is_string(), "{it}");
+        member(it["type"].as_str().unwrap(), it["presenceId"].as_str().unwrap())
+    };
+    answer["presence"]["members"].as_array().unwrap().iter().map(without_moment).collect()
+}
+
+///
+#[tokio::test]
+async fn x_02_users_come_once_and_go_once() {
+    let stack = rooms().await;
+    let mut ada = stack.packets_as(ADA).await;
+    assert_eq!(members(&ada.subscribe("room:1").await), [member("user", ADA)], "oneself is there");
+    let mut grace = stack.packets_as(GRACE).await;
+    assert_eq!(members(&grace.subscribe("room:1").await), [member("user", ADA), member("user", GRACE)]);
+    let joined = ada.event_named("presence:join").await;
+    assert_eq!((&joined["member"]["presenceId"], &joined["meta"]["channel"]), (&json!(GRACE), &json!("room:1")));
+    assert_eq!(joined["meta"]["senderType"], "system");
+    assert!(joined["meta"]["messageId"].is_string() && joined["meta"]["timestamp"].is_string(), "{joined}");
+    // A second window of the same user is nobody new, and neither is subscribing again.
+    let mut window = stack.packets_as(GRACE).await;
+    window.subscribe("room:1").await;
+    window.subscribe("room:1").await;
+    drop(window);
+    // Who shows no token is a member for each connection.
+    let nameless = json!({ "token": ANON_KEY });
+    let mut page = PacketClient::connect(stack.sidecar.address(), &nameless).await;
+    let there = members(&page.subscribe("room:1").await);
+    assert_eq!((there.len(), &there[2]["type"]), (3, &json!("anonymous")));
+    let joined = ada.event_named("presence:join").await;
+    assert_eq!(joined["member"]["presenceId"], there[2]["presenceId"], "nothing was told of the second window");
+    page.emit("realtime:unsubscribe", &json!({ "channel": "room:1" })).await;
+    assert_eq!(ada.event_named("presence:leave").await["member"], joined["member"]);
+    drop(grace);
+    assert_eq!(ada.event_named("presence:leave").await["member"]["presenceId"], GRACE);
+    assert_eq!(members(&ada.subscribe("room:1").await), [member("user", ADA)]);
+}
+
+/// Who is there is told to those who may listen, and to nobody else; both protocols have one store.
+#[tokio::test]
+async fn presence_is_shared_by_the_protocols_and_ends_with_the_right() {
+    let stack = rooms().await;
+    let (mut ada, mut grace) = (stack.packets_as(ADA).await, stack.native_as(GRACE).await);
+    ada.subscribe("room:1").await;
+    let refused = grace.ask(json!({ "type": "presence", "channel": "room:1", "state": {} })).await;
+    assert_eq!(refused.code(), "NOT_SUBSCRIBED", "{refused}");
+    grace.subscribe("room:1").await;
+    let answer = grace.ask(json!({ "type": "presence", "channel": "room:1", "state": { "busy": true } })).await;
+    assert_eq!(answer.kind(), "ack", "{answer}");
+    let sync = grace.expect("presence").await;
+    assert_eq!((&sync["event"], sync["members"].as_array().unwrap().len()), (&json!("sync"), 2), "{sync}");
+    assert_eq!((&sync["members"][1]["id"], &sync["members"][1]["state"]["busy"]), (&json!(GRACE), &json!(true)));
+    let joined = ada.event_named("presence:join").await;
+    assert_eq!(joined["member"]["presenceId"], GRACE);
+    assert!(joined["member"].get("state").is_none(), "{joined}");
+    grace.ask(json!({ "type": "presence", "channel": "room:1", "state": null })).await;
+    grace.expect("presence").await;
+    assert_eq!(ada.event_named("presence:leave").await["member"]["presenceId"], GRACE);
+    // She still hears who comes.
+    let mut other = PacketClient::connect(stack.sidecar.address(), &json!({ "token": ANON_KEY })).await;
+    other.subscribe("room:1").await;
+    let joined = grace.expect("presence").await;
+    assert_eq!((&joined["event"], &joined["members"][0]["type"]), (&json!("join"), &json!("anonymous")), "{joined}");
+    stack.exec("drop policy enter on realtime.channels; create policy enter on realtime.channels for select using (auth.uid() is not null)").await;
+    assert_eq!(other.event_named("realtime:error").await["code"], "UNAUTHORIZED");
+    let left = grace.expect("presence").await;
+    assert_eq!((&left["event"], &left["members"][0]["id"]), (&json!("leave"), &joined["members"][0]["id"]), "{left}");
+}

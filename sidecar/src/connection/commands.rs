@@ -111,6 +111,9 @@ impl Connection {
             Command::Subscribe(request) => self.subscribe(request),
             Command::Unsubscribe { reference, id } => self.unsubscribe(reference.as_ref(), &id),
             Command::Publish(request) => self.publish(request),
+            Command::Presence { reference, channel, standing } => {
+                self.presence(reference.as_ref(), &channel, standing);
+            }
             Command::AccessToken { reference, token } => self.access_token(reference, token),
             Command::Ping { reference } => {
                 let offset = self.flow.safe_cursor();
@@ -254,16 +257,21 @@ impl Connection {
             None => (self.flow.feed_from_now(subscriber, &grant.topic, seat.as_ref(), replaced), None),
         };
         let feed = feed.ok_or_else(CommandError::unavailable)?;
-        if let Some(replaced) = replaced {
-            self.end_subscription(replaced);
-        }
         let address = address(request);
+        if let Some(replaced) = replaced {
+            // Whoever subscribes again was there all the time.
+            let attendance = self.attendances.take(&address.channel);
+            self.end_subscription(replaced);
+            attendance.into_iter().for_each(|it| self.attendances.put(&address.channel, it));
+        }
+        let members = self.attend(&address.channel, &channel);
         self.send_notice(&Notice::Subscribed {
             reference: request.reference.as_ref(),
             address: &address,
             offset: feed.cursor(),
             recovered,
             table: columns.as_ref().zip(grant.table.as_ref()),
+            members: &members,
         });
         let question = Question::new(&self.identity, channel.clone()).comparing(wish.filter.is_some());
         let mut subscription = Subscription {
@@ -311,6 +319,7 @@ impl Connection {
             return;
         }
         self.identity = new.identity;
+        self.attend_anew();
         self.link.limit_frames(frame_bytes_max(&self.services.limits, &self.identity));
         self.set_expiry();
         let identity = self.identity.clone();
@@ -342,9 +351,10 @@ impl Command {
         match self {
             Self::Subscribe(it) => it.reference.as_ref(),
             Self::Publish(it) => it.reference.as_ref(),
-            Self::Unsubscribe { reference, .. } | Self::AccessToken { reference, .. } | Self::Ping { reference } => {
-                reference.as_ref()
-            }
+            Self::Unsubscribe { reference, .. }
+            | Self::Presence { reference, .. }
+            | Self::AccessToken { reference, .. }
+            | Self::Ping { reference } => reference.as_ref(),
             Self::Heartbeat | Self::Leave | Self::Reply { .. } | Self::Connect { .. } => None,
         }
     }

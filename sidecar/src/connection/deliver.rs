@@ -60,6 +60,7 @@ impl Connection {
             }
             self.send_out(&mut out);
         }
+        self.send_presence();
         self.ask_for_page();
         self.ask_for_snapshot();
         if !self.link.has_room() {

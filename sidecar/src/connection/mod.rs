@@ -13,6 +13,7 @@ mod flow;
 mod link;
 mod lobby;
 mod notes;
+mod presence;
 mod refusals;
 mod snapshot;
 mod socket;
@@ -44,6 +45,7 @@ use clock::Clock;
 use commands::Outcome;
 use deliver::Paged;
 use flow::Flow;
+use presence::Attendances;
 use snapshot::Step;
 
 use crate::{
@@ -53,7 +55,7 @@ use crate::{
     denials::Denials,
     error::{CloseReason, CommandError},
     filter::Filters,
-    hub::{Attachment, Hub, Outbox, SubscriberId},
+    hub::{Attachment, Hub, Outbox, Presence, SubscriberId},
     metrics::Metrics,
     model::Identity,
     postgres::Database,
@@ -65,6 +67,8 @@ use crate::{
 pub struct Services {
     /// Who gets what.
     pub hub: Arc<Hub>,
+    /// Who is on which channel.
+    pub presence: Arc<Presence>,
     /// Who is asking.
     pub authenticator: Arc<Authenticator>,
     /// Who may listen.
@@ -126,6 +130,7 @@ pub struct Connection {
     outbox: Arc<Outbox>,
     _attachment: Attachment,
     flow: Flow,
+    attendances: Attendances,
     command: Option<BoxFuture<Outcome>>,
     page: Option<BoxFuture<(SubscriberId, Paged)>>,
     /// The next chunk of the snapshot that is being sent.
@@ -170,6 +175,7 @@ impl Connection {
             seat: opening.seat,
             name: uuid::Uuid::new_v4().simple().to_string(),
             flow: Flow::new(Arc::clone(&services.hub), Arc::clone(&outbox), opening.dialect, PAGE),
+            attendances: Attendances::default(),
             command: None,
             page: None,
             snapshot: None,

@@ -63,6 +63,7 @@ impl Connection {
                     self.send_notice(&Notice::Status { up, offset });
                 }
                 Note::Regranted { subscriber, grant } => self.regranted(subscriber, grant),
+                Note::Presence { attendance } => self.attendances.mark(attendance),
                 Note::Revoked { subscriber, refusal } => self.revoked(subscriber, &refusal),
             }
         }
@@ -172,6 +173,7 @@ impl Connection {
     ) -> Option<Box<super::subscriptions::Subscription>> {
         let subscription = self.flow.end(subscriber)?;
         self.abandon_snapshot(subscriber);
+        self.attend_no_more(&subscription.address.channel);
         self.count_subscriptions(-1);
         Some(subscription)
     }

@@ -9,6 +9,7 @@
 
 mod lock;
 mod outbox;
+mod presence;
 mod recent;
 mod shard;
 mod tally;
@@ -20,6 +21,7 @@ use lock::{
     atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
 pub use outbox::{Delivery, Item, Note, Outbox, Seen};
+pub use presence::{Attendance, News, Presence};
 use recent::Recent;
 pub use recent::{Page, PageLimits};
 use shard::Shards;

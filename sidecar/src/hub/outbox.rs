@@ -90,6 +90,11 @@ pub enum Note {
         /// What it may see from now on.
         grant: Arc<Grant>,
     },
+    /// There is something to hear of who is on a channel. Noted once until it is taken.
+    Presence {
+        /// The attendance.
+        attendance: SubscriberId,
+    },
     /// A subscription is no longer allowed.
     Revoked {
         /// The registration.

@@ -7,6 +7,7 @@ mod event;
 mod grant;
 mod identity;
 mod offset;
+mod presence;
 mod timestamp;
 mod verdict;
 
@@ -17,5 +18,6 @@ pub use event::{Event, EventKind, Gap, GapReason, Message, Op, Relation, RowChan
 pub use grant::{Grant, Refusal, TableGrant, Topic};
 pub use identity::{Credential, Identity, Party, USER_CLAIMS};
 pub use offset::Offset;
+pub use presence::{Member, Move, PresenceChange, Who};
 pub use timestamp::Timestamp;
 pub use verdict::{Effect, Sight, Verdict, View};

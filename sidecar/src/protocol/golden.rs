@@ -1,6 +1,7 @@
 //! Transcripts in `tests/golden/<dialect>/*.txt`, each line one step:
 //!
 //! * `> frame` comes from a client, `? command` is what it means;
+//! * `~ join`, `~ change` and `~ leave` happen to somebody on a channel;
 //! * `! notice` is told to a client, `@ event [columns]` happens, and `< frame` is what the client gets (`-` for nothing).
 //!
 //! A file is one connection: its steps go through one codec.
@@ -15,14 +16,14 @@ use std::{
 };
 
 use super::{
-    Address, ClientLimits, Codec, Command, Credentials, DecodeError, DialectId, Form, Hello, Insforge, Notice,
-    Published, Reference, Since,
+    Address, Announced, ClientLimits, Codec, Command, Credentials, DecodeError, DialectId, Form, Hello, Insforge,
+    Notice, Published, Reference, Since,
 };
 use crate::{
     error::{Code, CommandError},
     model::{
-        ChannelName, Columns, Credential, Event, EventKind, Gap, GapReason, Identity, Message, Offset, Op, Relation,
-        RowChange, SenderType, TableGrant, Timestamp, View,
+        ChannelName, Columns, Credential, Event, EventKind, Gap, GapReason, Identity, Member, Message, Move, Offset,
+        Op, PresenceChange, Relation, RowChange, SenderType, TableGrant, Timestamp, View, Who,
     },
 };
 
@@ -72,6 +73,7 @@ fn play(step: &str, codec: &mut dyn Codec, dialect: DialectId) -> Vec<String> {
     let answer = match step.split_once(' ') {
         Some((">", frame)) => format!("? {}", decoded(frame, codec)),
         Some(("!", name)) => format!("< {}", told(name, codec)),
+        Some(("~", step)) => format!("< {}", moved(step, dialect)),
         Some(("@", event)) => format!("< {}", happened(event, dialect)),
         _ => return vec![step.to_owned()],
     };
@@ -97,6 +99,7 @@ fn command_reference(command: &Command) -> Option<&Reference> {
         Command::Subscribe(it) => it.reference.as_ref(),
         Command::Publish(it) => it.reference.as_ref(),
         Command::Unsubscribe { reference, .. }
+        | Command::Presence { reference, .. }
         | Command::AccessToken { reference, .. }
         | Command::Ping { reference } => reference.as_ref(),
         Command::Heartbeat | Command::Connect { .. } | Command::Leave | Command::Reply { .. } => None,
@@ -125,6 +128,7 @@ fn describe(command: &Command) -> String {
         Command::Publish(it) => {
             format!("publish {} on {}: {} id {:?}", it.event, it.channel, it.payload, it.message_id)
         }
+        Command::Presence { channel, standing, .. } => format!("presence on {channel}: {standing:?}"),
         Command::AccessToken { token, .. } => format!("access token of {} bytes", token.0.len()),
         Command::Ping { .. } => "ping".to_owned(),
         Command::Heartbeat => "heartbeat".to_owned(),
@@ -142,6 +146,18 @@ fn offset(number: i64) -> Offset {
     Offset::new(number).expect("small")
 }
 
+fn members() -> [Arc<Member>; 2] {
+    [member(Who::User("ann".into()), Some(r#"{"busy":true}"#)), member(Who::Connection("c0ffee".into()), None)]
+}
+
+fn member(who: Who, state: Option<&str>) -> Arc<Member> {
+    Arc::new(Member { who, joined_at: moment(), state: state.map(Box::from) })
+}
+
+fn moment() -> Timestamp {
+    Timestamp(SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456))
+}
+
 fn somebody() -> Identity {
     Identity {
         role: "authenticated".into(),
@@ -156,14 +172,8 @@ fn nobody() -> Identity {
     Identity { role: "anon".into(), claims: "{}".into(), user: None, expires_at: None, credential: Credential::Nothing }
 }
 
-fn told(name: &str, codec: &mut dyn Codec) -> String {
-    let address = Address { id: "mine".into(), channel: "table:orders".into() };
-    let (name, reference) = match name.split_once(" for ") {
-        Some((name, "nobody")) => (name, None),
-        Some((name, reference)) => (name, Some(Reference(reference.into()))),
-        None => (name, Some(Reference(r#""a\"b""#.into()))),
-    };
-    let reference = reference.as_ref();
+/// A table, and what may be read of it.
+fn orders() -> (Columns, TableGrant) {
     let types: [(Arc<str>, Arc<str>); 2] = [("id".into(), "bigint".into()), ("name".into(), "text".into())];
     let columns = Columns::new(["id".into(), "name".into()]);
     let grant = TableGrant {
@@ -177,11 +187,30 @@ fn told(name: &str, codec: &mut dyn Codec) -> String {
         is_judged: false,
         rights: 0,
     };
+    (columns, grant)
+}
+
+fn told(name: &str, codec: &mut dyn Codec) -> String {
+    let address = Address { id: "mine".into(), channel: "table:orders".into() };
+    let (name, reference) = match name.split_once(" for ") {
+        Some((name, "nobody")) => (name, None),
+        Some((name, reference)) => (name, Some(Reference(reference.into()))),
+        None => (name, Some(Reference(r#""a\"b""#.into()))),
+    };
+    let reference = reference.as_ref();
+    let (columns, grant) = orders();
     let some = columns.intersect(|name| name == "name");
     let (identity, nobody) = (somebody(), nobody());
+    let members = members();
     let limits = ClientLimits { frame_bytes: 1024, subscriptions: 100, messages_per_second: 10, messages_burst: 20 };
-    let subscribed =
-        |recovered, table| Notice::Subscribed { reference, address: &address, offset: offset(17), recovered, table };
+    let subscribed = |recovered, table| Notice::Subscribed {
+        reference,
+        address: &address,
+        offset: offset(17),
+        recovered,
+        table,
+        members: &members,
+    };
     let hello = |offset, identity| {
         Notice::Hello(Hello { offset, connection: "c0ffee", identity, heartbeat_ms: 30_000, limits })
     };
@@ -203,6 +232,8 @@ fn told(name: &str, codec: &mut dyn Codec) -> String {
         "published" => Notice::Published { reference, message_id: "11-22", duplicate: false },
         "published again" => Notice::Published { reference: None, message_id: "11-22", duplicate: true },
         "identified" => Notice::Identified { reference, identity: &identity },
+        "attending" => Notice::Attending { reference, channel: "room:1" },
+        "members" => Notice::Members { channel: "room:1", members: &members },
         "pong" => Notice::Pong { reference, offset: Some(offset(17)) },
         "heartbeat" => Notice::Heartbeat { offset: Some(offset(17)) },
         "gap" => Notice::Gap { address: &address, gap: &retention },
@@ -223,6 +254,19 @@ fn told(name: &str, codec: &mut dyn Codec) -> String {
         unknown => panic!("no notice is called {unknown}"),
     };
     codec.encode(&notice).unwrap_or_else(|| "-".to_owned())
+}
+
+/// Somebody came, changed or went.
+fn moved(step: &str, dialect: DialectId) -> String {
+    let step = match step {
+        "join" => Move::Join,
+        "change" => Move::Change,
+        _ => Move::Leave,
+    };
+    let member = member(Who::User("ann".into()), Some(r#"{"busy":true}"#));
+    let channel = ChannelName::parse("room:1").expect("a name");
+    let change = PresenceChange { channel, step, member, id: "11-22".into(), at: moment() };
+    Announced::new(change).frame(dialect).map_or_else(|| "-".to_owned(), |frame| frame.to_string())
 }
 
 /// What each kind of credential is told.
@@ -275,7 +319,7 @@ fn event(name: &str) -> Event {
         "reserved message" => named_message("disconnect", Some("{}"), None),
         unknown => panic!("no event is called {unknown}"),
     };
-    let at = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456));
+    let at = moment();
     Event { offset: offset(17), txn: offset(19), at, kind }
 }
 

@@ -3,6 +3,7 @@
 //! A protocol is a folder with a [`Codec`] for each connection and a [`Dialect`] whose encoding of events is shared by
 //! all connections that speak it. Adding one is a folder and a line in [`DIALECTS`].
 
+mod announced;
 mod insforge;
 mod json;
 mod message;
@@ -18,9 +19,10 @@ use std::sync::Arc;
 
 use crate::{
     error::CommandError,
-    model::{Columns, Credential, Event, Gap, Identity, Offset, TableGrant},
+    model::{Columns, Credential, Event, Gap, Identity, Member, Offset, PresenceChange, TableGrant},
 };
 
+pub use announced::Announced;
 pub use insforge::{Insforge, engine};
 pub use published::{Body, Form, Matches, Published};
 
@@ -86,6 +88,17 @@ pub trait Dialect: Sync {
     /// event and form, however many subscriptions have it.
     fn encode(&self, event: &Event, form: &Form) -> Option<Body>;
 
+    /// Encodes news of who is on a channel, or gives `None` when there is no word for them. Called at most once for each.
+    fn presence(&self, change: &PresenceChange) -> Option<String> {
+        let _ = change;
+        None
+    }
+
+    /// Whether whoever subscribes to a channel is on it.
+    fn counts_subscribers(&self) -> bool {
+        false
+    }
+
     /// What differs per subscription, ready to be put into each [`Body`]. Called once per subscription.
     fn address(&self, address: &Address) -> Box<str>;
 }
@@ -116,6 +129,15 @@ pub enum Command {
     },
     /// Publishes a message.
     Publish(Publish),
+    /// Says whether it is on a channel, and wants to hear who is.
+    Presence {
+        /// What answers repeat.
+        reference: Option<Reference>,
+        /// The channel, as the client wrote it.
+        channel: Arc<str>,
+        /// How it stands to the channel.
+        standing: Standing,
+    },
     /// Brings a new token.
     AccessToken {
         /// What answers repeat.
@@ -130,6 +152,20 @@ pub enum Command {
     },
     /// Says that it lives; never answered.
     Heartbeat,
+}
+
+/// How somebody stands to a channel.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Hears who is there, and is as it was.
+    Watching,
+    /// Is there.
+    There {
+        /// What it says of itself: JSON text.
+        state: Box<str>,
+    },
+    /// Is not there any more, and goes on hearing who is.
+    Gone,
 }
 
 /// Wants the events of a channel.
@@ -245,6 +281,22 @@ pub enum Notice<'a> {
         recovered: bool,
         /// For table channels: the columns that will come, and what the role may read.
         table: Option<(&'a Columns, &'a TableGrant)>,
+        /// Who is there, in protocols where whoever subscribes is.
+        members: &'a [Arc<Member>],
+    },
+    /// It stands to a channel as it wished; who is there follows.
+    Attending {
+        /// The client's name for the command.
+        reference: Option<&'a Reference>,
+        /// The channel.
+        channel: &'a str,
+    },
+    /// Who is on a channel.
+    Members {
+        /// The channel.
+        channel: &'a str,
+        /// All of them.
+        members: &'a [Arc<Member>],
     },
     /// A subscription has ended as the client wished.
     Unsubscribed {

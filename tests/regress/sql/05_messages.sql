@@ -60,6 +60,10 @@ reset role;
 select realtime.publish('table:public.orders', 'x');
 select realtime.publish('', 'x');
 select realtime.publish('room:1', '');
+-- X-17: names that Socket.IO clients keep for themselves, and names that are the server's.
+select realtime.publish('room:1', 'disconnect'), realtime.publish('room:1', 'newListener');
+select duplicate from realtime.publish_as('authenticated', '{"sub": "ada", "room": "1"}', 'room:1', 'connect', '{}', null);
+select duplicate from realtime.publish_as('authenticated', '{"sub": "ada", "room": "1"}', 'room:1', 'presence:join', '{}', null);
 select realtime.tick() is not null as ticked;
 select r.channel, r.event, r.payload, r.sender_type, r.sender_id, r.sender from realtime.status() s, realtime.read(s.oldest, 100, 100000, null, 'room:42') r where kind = 'e';
 select count(*) from realtime.status() s, realtime.read(s.oldest, 100, 100000, null, 'room:7') r where kind = 'e';

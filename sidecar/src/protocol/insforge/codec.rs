@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{Code, CommandError},
-    model::{Credential, Offset},
+    model::{Credential, Member, Move, Offset, PresenceChange},
     protocol::{
         Address, Codec, Command, Credentials, DecodeError, Notice, Publish, Reference, Since, Subscribe, Token,
     },
@@ -55,8 +55,8 @@ impl Codec for InsforgeCodec {
             Notice::Refused { credential, error } => {
                 Some(format!("44{}", json(&wire::Refused { message: &refusal(*credential, error) })))
             }
-            Notice::Subscribed { reference, address, offset, recovered, .. } => {
-                let presence = wire::Presence { members: Vec::new() };
+            Notice::Subscribed { reference, address, offset, recovered, members, .. } => {
+                let presence = wire::Presence { members: members.iter().map(|it| member(it)).collect() };
                 let (offset, recovered) = (Some(offset.get()), Some(*recovered));
                 ack(*reference, &Ack { presence: Some(presence), offset, recovered, ..Ack::ok(Some(&address.channel)) })
             }
@@ -70,6 +70,8 @@ impl Codec for InsforgeCodec {
             }
             Notice::Error { error, reference, address } => self.error(error, *reference, *address),
             Notice::Identified { .. }
+            | Notice::Attending { .. }
+            | Notice::Members { .. }
             | Notice::Pong { .. }
             | Notice::Heartbeat { .. }
             | Notice::Snapshot { .. }
@@ -220,6 +222,26 @@ fn refusal(credential: Credential, error: &CommandError) -> String {
 
 fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("frames have text keys only, so they are always JSON")
+}
+
+fn member(it: &Member) -> wire::Member<'_> {
+    wire::Member { kind: it.who.kind(), presence_id: it.who.name(), joined_at: it.joined_at.to_string() }
+}
+
+/// Somebody came or went. What members say of themselves has no word here.
+pub(super) fn presence(change: &PresenceChange) -> Option<String> {
+    let name = match change.step {
+        Move::Join => "presence:join",
+        Move::Leave => "presence:leave",
+        Move::Change => return None,
+    };
+    let meta = wire::PresenceMeta {
+        channel: change.channel.as_str(),
+        message_id: &change.id,
+        sender_type: "system",
+        timestamp: change.at.to_string(),
+    };
+    Some(event(name, &wire::PresenceEvent { member: member(&change.member), meta }))
 }
 
 fn event<T: Serialize>(name: &str, body: &T) -> String {

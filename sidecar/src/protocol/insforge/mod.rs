@@ -7,7 +7,10 @@ mod packet;
 mod wire;
 
 use super::{Address, Body, Codec, Dialect, Form, json::push_text};
-use crate::{error::Code, model::Event};
+use crate::{
+    error::Code,
+    model::{Event, PresenceChange},
+};
 
 /// What servers of this protocol do not agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,14 @@ impl Dialect for Insforge {
 
     fn encode(&self, event: &Event, form: &Form) -> Option<Body> {
         encode::event(event, form, self.channel_prefix())
+    }
+
+    fn presence(&self, change: &PresenceChange) -> Option<String> {
+        codec::presence(change)
+    }
+
+    fn counts_subscribers(&self) -> bool {
+        true
     }
 
     fn address(&self, address: &Address) -> Box<str> {

@@ -111,3 +111,20 @@ pub(super) struct Gap<'a> {
     pub(super) from: i64,
     pub(super) to: i64,
 }
+
+/// `presence:join` and `presence:leave`: somebody came or went.
+#[derive(Serialize)]
+pub(super) struct PresenceEvent<'a> {
+    pub(super) member: Member<'a>,
+    pub(super) meta: PresenceMeta<'a>,
+}
+
+/// What the server says of it. The channel is never prefixed: the SDK compares it with the name that it subscribed to.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PresenceMeta<'a> {
+    pub(super) channel: &'a str,
+    pub(super) message_id: &'a str,
+    pub(super) sender_type: &'static str,
+    pub(super) timestamp: String,
+}

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{Code, CommandError},
     model::{Columns, Offset, TableGrant, Timestamp},
-    protocol::{Codec, Command, DecodeError, Notice, Publish, Reference, Since, Subscribe, Token},
+    protocol::{Codec, Command, DecodeError, Notice, Publish, Reference, Since, Standing, Subscribe, Token},
 };
 
 /// The native protocol keeps nothing per connection.
@@ -73,12 +73,13 @@ fn command(kind: &str, text: &str, reference: Option<Reference>) -> Result<Comma
         "subscribe" => subscribe(parse(text)?, reference).map(Command::Subscribe),
         "unsubscribe" => unsubscribe(parse(text)?, reference),
         "publish" => publish(parse(text)?, reference).map(Command::Publish),
+        "presence" => presence(parse(text)?, reference),
         "access_token" => access_token(parse(text)?, reference),
         "ping" => Ok(Command::Ping { reference }),
         "heartbeat" => Ok(Command::Heartbeat),
         "" => Err(CommandError::invalid("the frame has no type: add one, such as \"type\":\"subscribe\"")),
         _ => Err(CommandError::invalid(
-            "unknown message type: use subscribe, unsubscribe, publish, access_token, ping or heartbeat",
+            "unknown message type: use subscribe, unsubscribe, publish, presence, access_token, ping or heartbeat",
         )),
     }
 }
@@ -158,6 +159,19 @@ fn message_id(text: String) -> Result<String, CommandError> {
     }
 }
 
+fn presence(frame: wire::Presence<'_>, reference: Option<Reference>) -> Result<Command, CommandError> {
+    let channel = required(frame.channel, "channel is required for presence")?;
+    let standing = match frame.state.as_ref().map(|raw| raw.get()) {
+        None => Standing::Watching,
+        Some("null") => Standing::Gone,
+        Some(json) if json.starts_with('{') => Standing::There { state: json.into() },
+        Some(_) => {
+            return Err(CommandError::invalid("state must be an object, or null to leave: leave it out to watch only"));
+        }
+    };
+    Ok(Command::Presence { reference, channel, standing })
+}
+
 fn access_token(frame: wire::AccessToken, reference: Option<Reference>) -> Result<Command, CommandError> {
     let token = frame.token.ok_or_else(|| CommandError::invalid("token is required for access_token"))?;
     Ok(Command::AccessToken { reference, token: Token(token) })
@@ -202,11 +216,15 @@ fn server_frame<'a>(notice: &'a Notice<'_>) -> ServerFrame<'a> {
             position: error.position,
             is_final: error.is_final,
         },
+        Notice::Members { channel, members } => {
+            ServerFrame::Presence(encode::presence(channel, "sync", members.iter().map(|it| &**it)))
+        }
         // Snapshots are written by [`encode`], and the opening request says who is there.
         Notice::Snapshot { .. }
         | Notice::Refused { .. }
         | Notice::Subscribed { .. }
         | Notice::Unsubscribed { .. }
+        | Notice::Attending { .. }
         | Notice::Published { .. }
         | Notice::Identified { .. } => ServerFrame::Ack(ack(notice)),
     }
@@ -214,7 +232,7 @@ fn server_frame<'a>(notice: &'a Notice<'_>) -> ServerFrame<'a> {
 
 fn ack<'a>(notice: &'a Notice<'_>) -> Ack<'a> {
     match notice {
-        Notice::Subscribed { reference, address, offset, recovered, table } => Ack {
+        Notice::Subscribed { reference, address, offset, recovered, table, .. } => Ack {
             reference: raw(*reference),
             id: Some(&address.id),
             channel: Some(&address.channel),
@@ -226,6 +244,9 @@ fn ack<'a>(notice: &'a Notice<'_>) -> Ack<'a> {
         },
         Notice::Unsubscribed { reference, address } => {
             Ack { reference: raw(*reference), id: Some(&address.id), channel: Some(&address.channel), ..Ack::default() }
+        }
+        Notice::Attending { reference, channel } => {
+            Ack { reference: raw(*reference), channel: Some(channel), ..Ack::default() }
         }
         Notice::Published { reference, message_id, duplicate } => {
             Ack { reference: raw(*reference), message_id: Some(message_id), duplicate: *duplicate, ..Ack::default() }

@@ -1,7 +1,8 @@
 //! Events as native frames.
 
+use super::wire::{PresenceFrame, PresentMember, ServerFrame};
 use crate::{
-    model::{Columns, Event, EventKind, GapReason, Offset, Op, Relation, RowChange},
+    model::{Columns, Event, EventKind, GapReason, Member, Move, Offset, Op, PresenceChange, Relation, RowChange},
     protocol::{Address, Body, Form, json::Members, message, row},
 };
 
@@ -25,6 +26,29 @@ pub(super) fn event(event: &Event, form: &Form) -> Option<Body> {
         _ => return None,
     };
     Some(broadcast(event, &payload))
+}
+
+/// Somebody came, changed or went. Whoever changes comes with what it says of itself now.
+pub(super) fn presence_change(change: &PresenceChange) -> Option<String> {
+    let event = if change.step == Move::Leave { "leave" } else { "join" };
+    let frame = presence(change.channel.as_str(), event, std::iter::once(&*change.member));
+    serde_json::to_string(&ServerFrame::Presence(frame)).ok()
+}
+
+/// Who is on a channel.
+pub(super) fn presence<'a>(
+    channel: &'a str,
+    event: &'static str,
+    members: impl Iterator<Item = &'a Member>,
+) -> PresenceFrame<'a> {
+    let member = |it: &'a Member| PresentMember {
+        id: it.who.name(),
+        kind: it.who.kind(),
+        joined_at: it.joined_at.to_string(),
+        // It was cut out of JSON, so it parses again.
+        state: it.state.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+    };
+    PresenceFrame { channel, event, members: members.map(member).collect() }
 }
 
 /// A part of a snapshot. The rows are JSON already, so nothing is parsed that is not projected.

@@ -5,7 +5,10 @@ mod encode;
 mod wire;
 
 use super::{Address, Body, Codec, Dialect, Form};
-use crate::{model::Event, protocol::json::Members};
+use crate::{
+    model::{Event, PresenceChange},
+    protocol::json::Members,
+};
 
 /// The native protocol, version 1.
 pub(super) struct Native;
@@ -21,6 +24,10 @@ impl Dialect for Native {
 
     fn encode(&self, event: &Event, form: &Form) -> Option<Body> {
         encode::event(event, form)
+    }
+
+    fn presence(&self, change: &PresenceChange) -> Option<String> {
+        encode::presence_change(change)
     }
 
     fn address(&self, address: &Address) -> Box<str> {

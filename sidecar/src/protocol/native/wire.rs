@@ -1,6 +1,6 @@
 //! The frames of the native protocol, field by field.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{model::GapReason, protocol::ClientLimits};
@@ -51,6 +51,18 @@ pub(super) struct Publish<'a> {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Presence<'a> {
+    pub(super) channel: Option<String>,
+    /// There may be a null, which is not the same as nothing.
+    #[serde(default, borrow, deserialize_with = "raw")]
+    pub(super) state: Option<&'a RawValue>,
+}
+
+fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+#[derive(Deserialize)]
 pub(super) struct AccessToken {
     pub(super) token: Option<String>,
 }
@@ -72,6 +84,7 @@ pub(super) enum ServerFrame<'a> {
         limits: ClientLimits,
     },
     Ack(Ack<'a>),
+    Presence(PresenceFrame<'a>),
     Pong {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<&'a RawValue>,
@@ -110,6 +123,24 @@ pub(super) enum ServerFrame<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         position: Option<usize>,
     },
+}
+
+/// Who is on a channel, or who came or went.
+#[derive(Serialize)]
+pub(super) struct PresenceFrame<'a> {
+    pub(super) channel: &'a str,
+    pub(super) event: &'static str,
+    pub(super) members: Vec<PresentMember<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct PresentMember<'a> {
+    pub(super) id: &'a str,
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) joined_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) state: Option<&'a RawValue>,
 }
 
 /// The one good answer to a command; which members it has depends on the command.

@@ -59,6 +59,8 @@ fn server_frame<'a>(notice: &'a Notice<'_>) -> Option<ServerFrame<'a>> {
         Notice::Error { error, .. } => Some(ServerFrame::Error { error: &error.text }),
         Notice::Hello(_)
         | Notice::Refused { .. }
+        | Notice::Attending { .. }
+        | Notice::Members { .. }
         | Notice::Published { .. }
         | Notice::Identified { .. }
         | Notice::Pong { .. }
