@@ -215,7 +215,11 @@ async fn x_17_names_that_clients_keep_for_themselves_are_refused() {
     for event in ["connect", "disconnect", "newListener", "presence:join", "realtime:error"] {
         client.publish("room:1", event, &json!({})).await;
         let error = client.event_named("realtime:error").await;
-        assert_eq!((&error["channel"], &error["code"]), (&json!("room:1"), &json!("INVALID_MESSAGE")), "{event}: {error}");
+        assert_eq!(
+            (&error["channel"], &error["code"]),
+            (&json!("room:1"), &json!("INVALID_MESSAGE")),
+            "{event}: {error}"
+        );
     }
     // The write survives, and nothing is sent.
     stack.exec("create table w (id int); insert into w select 1 where realtime.publish('room:1', 'disconnect', '{}') is null").await;

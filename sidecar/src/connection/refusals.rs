@@ -64,9 +64,10 @@ pub(super) fn publish_error(error: &PublishError) -> CommandError {
         PublishError::Forbidden(_) => {
             (Code::Unauthorized, "no such channel, or your role may not publish on it: check its name and policies")
         }
-        PublishError::BadName => {
-            (Code::InvalidMessage, "the channel or event name is not accepted: an event name has 1 to 255 bytes and is no word of the connection's own")
-        }
+        PublishError::BadName => (
+            Code::InvalidMessage,
+            "the channel or event name is not accepted: an event name has 1 to 255 bytes and is no word of the connection's own",
+        ),
         PublishError::BadPayload => {
             (Code::InvalidMessage, "the payload cannot be stored: Postgres accepts neither \\u0000 nor lone surrogates")
         }
