@@ -36,7 +36,7 @@ select realtime._keep_ours('realtime.webhook_deliveries');
 -- Host and port as the url has them; NULL when it is no http or https address. The sidecar reads the url for itself.
 create function realtime._webhook_host(url text) returns text
   language sql immutable strict parallel safe
-  return lower(substring(url from '(?i)^https?://(?:[^/?#@]*@)?([^/?#@[:space:][:cntrl:]]+)(?:[/?#]|$)'));
+  return lower(substring(url from '(?i)^https?://(?:[^/?#@]*@)?([^/?#@[:space:][:cntrl:]]{1,255})(?:[/?#]|$)'));
 
 -- Fires for messages with webhooks only, which the message itself says: wh_audience_count.
 create function realtime._enqueue_webhooks() returns trigger

@@ -60,3 +60,12 @@ select pg_advisory_unlock_all();
 delete from realtime.webhook_deliveries;
 delete from realtime.messages;
 delete from realtime.channels;
+-- A host that is longer than a host can be, and than an index takes, costs nobody a write.
+insert into realtime.channels (pattern, webhook_urls)
+  select 'long:%', array['https://' || string_agg(md5(i::text), '') || '/'] from generate_series(1, 200) i;
+select realtime.publish('long:1', 'e') is not null as sent;
+select length(d.url), d.host, d.state, d.last_error from realtime.webhook_deliveries d
+  join realtime.messages m on m.id = d.message_id where m.channel_name = 'long:1';
+delete from realtime.webhook_deliveries;
+delete from realtime.messages;
+delete from realtime.channels;
