@@ -169,6 +169,7 @@ fn subscription(feed: Feed) -> Subscription {
     let (topic, columns) = (Topic::Table(TABLE), Columns::new(["id".into()]));
     let seen = TableGrant {
         comparable: [].into(),
+        numbers: [].into(),
         columns: columns.clone(),
         types: [].into(),
         key: None,
