@@ -3,7 +3,8 @@
 use std::env;
 use std::str::FromStr;
 
-use realtime_tests::random::seed_of_now;
+/// What runs everywhere asks the same: a new seed belongs to whoever has the time to look into what it finds.
+const SEED: u64 = 20_261_121;
 
 /// What is broken on purpose, to see whether the test notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +31,10 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The run. `DIFFERENTIAL_SEED`, `DIFFERENTIAL_CELLS`, `DIFFERENTIAL_WORKERS` and `DIFFERENTIAL_CASE` change it.
+    /// The run, the same one each time. `DIFFERENTIAL_SEED`, `DIFFERENTIAL_CELLS`, `DIFFERENTIAL_WORKERS` and `DIFFERENTIAL_CASE` change it.
     pub(crate) fn of_environment() -> Self {
         Self {
-            seed: number("DIFFERENTIAL_SEED").unwrap_or_else(seed_of_now),
+            seed: number("DIFFERENTIAL_SEED").unwrap_or(SEED),
             case: number("DIFFERENTIAL_CASE"),
             cells: number("DIFFERENTIAL_CELLS").unwrap_or(100_000),
             workers: number("DIFFERENTIAL_WORKERS").unwrap_or(2),
