@@ -132,6 +132,11 @@ unsafe fn run(entry: &Entry) {
         loop {
             // First of all: whatever sets it from here on ends the wait below.
             pg_sys::ResetLatch(pg_sys::MyLatch);
+            // A statement that is cancelled while a barrier waits leaves that for an interrupt that may never come, and
+            // whoever drops a database waits for us (ProcessInterrupts in tcop/postgres.c raises before it looks).
+            if pg_sys::ProcSignalBarrierPending != 0 {
+                pg_sys::InterruptPending = 1;
+            }
             pg_sys::check_for_interrupts!();
             if pg_sys::ConfigReloadPending != 0 {
                 pg_sys::ConfigReloadPending = 0;
