@@ -188,7 +188,9 @@ fn files_are_short() {
     for folder in ["sidecar/src", "extension/src", "xtask", "tests", "sql"] {
         for ending in [".rs", ".sql", ".sh", ".mjs", ".js"] {
             let Some(paths) = std::panic::catch_unwind(|| files(folder, ending)).ok() else { continue };
-            for path in paths.into_iter().filter(|path| !shown(path).contains("node_modules")) {
+            // Released scripts are many files in one.
+            let is_ours = |path: &PathBuf| !["node_modules", "sql/install"].iter().any(|it| shown(path).contains(it));
+            for path in paths.into_iter().filter(is_ours) {
                 let lines = fs::read_to_string(&path).unwrap().lines().count();
                 assert!(lines <= 500, "{} has {lines} lines", shown(&path));
             }
