@@ -111,8 +111,9 @@ begin
 end $$;
 
 -- At the cap, and also when nobody rotates at all and the segment being written has grown over it, a transaction's events
--- are not written. It says so in shared memory when it has committed, and the next ticker leaves one mark for all of them.
--- The mark comes after their commits, so whoever starts over at the mark misses nothing.
+-- are not written. It says so in shared memory, and the next ticker leaves one mark for all of them. The mark comes after
+-- their commits, so whoever starts over at the mark misses nothing. What is written meanwhile begins with a mark of its own:
+-- it may build on what is not there.
 create function realtime._leave_gap_mark() returns boolean
   language c volatile as 'MODULE_PATHNAME', 'leave_gap_mark';
 

@@ -5,17 +5,16 @@
 //! `realtime.spill_bytes` writes early; what it writes then carries earlier keys and the last row decides its place, so
 //! it ends with a row of its own at PRE_COMMIT.
 
-use crate::capture::{CAPTURE_OFF, Capture, LOG_FULL};
+use crate::capture::{CAPTURE_OFF, Capture};
 use crate::fold::{Images, Tables};
-use crate::schema::{Need, Schema, State};
+use crate::schema::{Need, Schema};
 use crate::segment::{Row, Segment};
-use crate::{registry, settings, wake};
+use crate::{loss, settings, wake};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::SeqCst;
 
 /// Entries kept before a transaction writes early, whatever their size.
 const ENTRIES_MAX: usize = 1 << 16;
@@ -25,9 +24,6 @@ const OVERFULL: usize = 4;
 
 /// Rows of one run: readers find their place in a run by counting, so it must not be long.
 const RUN_MAX: i32 = 8_192;
-
-/// Ten seconds: how often at most a full log leaves a mark.
-const MARK_INTERVAL_US: u64 = 10_000_000;
 
 /// One change on its way into the buffer.
 #[derive(Default)]
@@ -93,6 +89,8 @@ struct Buffer {
     next_seq: i64,
     /// So many entries, from the first on, have their places.
     placed: usize,
+    /// The first place that was given; 0: none.
+    first_seq: i64,
     /// Rows were written early, or keys given out early.
     spilled: bool,
 }
@@ -101,13 +99,7 @@ thread_local! {
     static BUFFER: RefCell<Buffer> = RefCell::new(Buffer::default());
     /// Something of this transaction is in the log.
     static WRITTEN: Cell<bool> = const { Cell::new(false) };
-    /// Events of this transaction were not written, because the log is full.
-    static LOST: Cell<bool> = const { Cell::new(false) };
-    /// So many losses are marked when this transaction commits.
-    static MARKING: Cell<Option<u64>> = const { Cell::new(None) };
 }
-
-crate::ffi::sql_function!(leave_gap_mark, pg_finfo_leave_gap_mark, leave_mark);
 
 /// Registers for the ends of transactions. Once per backend.
 pub(crate) fn register() {
@@ -208,7 +200,28 @@ impl Buffer {
         let position = unsafe { pg_sys::GetXLogInsertRecPtr() };
         let first = i64::try_from(position).unwrap_or(i64::MAX - (1 << 32)).max(self.next_seq);
         self.next_seq = first + n as i64;
+        if self.first_seq == 0 {
+            self.first_seq = first;
+        }
         first
+    }
+
+    /// Puts a gap mark before everything that this transaction has done, what is written already among it: something that
+    /// it may build on was lost.
+    fn begin_with_mark(&mut self, subtransaction: pg_sys::SubTransactionId) {
+        self.push(subtransaction, Change { op: b'G', flags: loss::MARK, ..Change::default() });
+        if let Some(mut mark) = self.entries.pop() {
+            if self.first_seq != 0 {
+                mark.seq = self.first_seq - 1;
+                self.placed += 1;
+            }
+            self.entries.insert(0, mark);
+        }
+    }
+
+    /// Whether this transaction has changed nothing that is captured.
+    fn is_untouched(&self) -> bool {
+        self.entries.is_empty() && !self.spilled && !self.is_lost
     }
 
     /// Gives places to all entries that have none yet; they are the last ones.
@@ -264,32 +277,6 @@ pub(crate) unsafe fn mark_gap(capture: &Rc<Capture>) {
     }
 }
 
-/// Leaves a gap mark for everything when transactions lost their events; says whether it did.
-unsafe fn leave_mark(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: inside a transaction.
-    unsafe {
-        let Some(entry) = registry::entry() else { return pg_sys::Datum::from(false) };
-        let lost = entry.lost.load(SeqCst);
-        let state = Schema::current().map_or_else(State::default, |s| s.state());
-        // After a start nobody knows what was lost before it.
-        let unknown = !entry.checked.load(SeqCst) && state.was_full;
-        if !unknown {
-            entry.checked.store(true, SeqCst);
-        }
-        // A mark tells every client to start over. While more is being lost one now and then will do; the last one, which
-        // comes after all that was lost, is owed until it is left.
-        let now = u64::try_from(pg_sys::GetCurrentTimestamp()).unwrap_or(0);
-        let is_early = state.is_full && now.saturating_sub(entry.marked_at.load(SeqCst)) < MARK_INTERVAL_US;
-        let is_due = unknown || (lost > entry.marked.load(SeqCst) && !is_early);
-        if is_due {
-            push(Change { op: b'G', flags: LOG_FULL, ..Change::default() });
-            MARKING.set(Some(lost));
-            entry.marked_at.store(now, SeqCst);
-        }
-        pg_sys::Datum::from(is_due)
-    }
-}
-
 /// Writes early what the current subtransaction did.
 ///
 /// What its parents did must not be written here: it would vanish with this subtransaction, and they may yet commit. But
@@ -298,9 +285,8 @@ unsafe fn spill(subtransaction: pg_sys::SubTransactionId) {
     // SAFETY: called from a trigger; the buffer is not borrowed while Postgres runs.
     unsafe {
         let mut buffer = BUFFER.take();
-        if !buffer.spilled && is_full() {
+        if !buffer.spilled && loss::room().is_full {
             // All or nothing: what comes after is not written either.
-            LOST.set(true);
             BUFFER.set(Buffer { is_lost: true, ..Buffer::default() });
             return;
         }
@@ -314,7 +300,8 @@ unsafe fn spill(subtransaction: pg_sys::SubTransactionId) {
         buffer.placed = buffer.placed.min(start);
         buffer.give_places();
         buffer.tables.before_spill(&buffer.entries);
-        let mut early = Buffer { entries: own, bytes, base, placed, next_seq: buffer.next_seq, ..Buffer::default() };
+        let mut early = Buffer { entries: own, bytes, base, placed, ..Buffer::default() };
+        (early.next_seq, early.first_seq) = (buffer.next_seq, buffer.first_seq);
         let mut fresh = early.entries.split_off(placed);
         buffer.tables.put_in_order(&mut fresh, Images { bytes: &early.bytes, base });
         early.entries.append(&mut fresh);
@@ -324,7 +311,7 @@ unsafe fn spill(subtransaction: pg_sys::SubTransactionId) {
         BUFFER.set(buffer);
         write_out(&mut early);
         BUFFER.with_borrow_mut(|buffer| {
-            buffer.next_seq = early.next_seq;
+            (buffer.next_seq, buffer.first_seq) = (early.next_seq, early.first_seq);
             buffer.tables = early.tables;
         });
     }
@@ -343,36 +330,24 @@ unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _
         XACT_EVENT_COMMIT => after_commit(),
         // Lost to a lock on our tables, which are about to go: told now or never.
         XACT_EVENT_PREPARE => after_commit(),
-        XACT_EVENT_ABORT => {
-            forget_transaction();
-            drop(BUFFER.try_with(|b| b.try_borrow_mut().map(|mut b| *b = Buffer::default())));
-        }
+        XACT_EVENT_ABORT => after_abort(),
         _ => (),
     }
 }
 
 /// Must not raise: thread-locals, shared memory, a latch.
 fn after_commit() {
-    let (lost, marked) = (LOST.get(), MARKING.get());
-    if let Some(entry) = registry::known() {
-        if lost {
-            entry.lost.fetch_add(1, SeqCst);
-        }
-        if let Some(marked) = marked {
-            entry.marked.fetch_max(marked, SeqCst);
-            entry.checked.store(true, SeqCst);
-        }
-    }
-    if WRITTEN.get() || lost {
+    let has_lost = loss::conclude(true);
+    if WRITTEN.take() || has_lost {
         wake::worker();
     }
-    forget_transaction();
 }
 
-fn forget_transaction() {
+/// As [`after_commit`].
+fn after_abort() {
+    loss::conclude(false);
     WRITTEN.set(false);
-    LOST.set(false);
-    MARKING.set(None);
+    drop(BUFFER.try_with(|b| b.try_borrow_mut().map(|mut b| *b = Buffer::default())));
 }
 
 /// Whether so much lies here that even a small subtransaction has to write what it did. Its parents cannot.
@@ -405,28 +380,50 @@ unsafe extern "C-unwind" fn at_subtransaction_end(
     }
 }
 
+unsafe fn before_commit(is_prepare: bool) {
+    let buffer = BUFFER.take();
+    // SAFETY: inside the committing transaction.
+    unsafe {
+        if !buffer.is_untouched() {
+            write_or_lose(buffer, is_prepare);
+        }
+        // The last thing: also what could not be written.
+        loss::announce();
+    }
+}
+
 /// `is_prepare`: what is prepared commits later and without our knowing. A loss told now would come too early, so such a
 /// transaction carries its events, or at least its gap mark, itself.
-unsafe fn before_commit(is_prepare: bool) {
+unsafe fn write_or_lose(mut buffer: Buffer, is_prepare: bool) {
     // SAFETY: inside the committing transaction; the snapshot is popped again.
     unsafe {
-        let mut buffer = BUFFER.take();
-        // The same when the log is not full any more: whoever would be told might not be told after a crash.
-        if buffer.is_lost && (is_prepare || !is_full()) {
-            buffer.push(1, Change { op: b'G', flags: LOG_FULL, ..Change::default() });
-        } else if buffer.is_lost {
-            LOST.set(true);
-            wake::ensure_worker();
-            return;
-        }
+        let room = loss::room();
         let subtransaction = pg_sys::GetCurrentSubTransactionId();
+        // The same when the log is not full any more: whoever would be told might not be told after a crash.
+        if buffer.is_lost && (is_prepare || !room.is_full) {
+            buffer.push(subtransaction, Change { op: b'G', flags: loss::MARK, ..Change::default() });
+        } else if buffer.is_lost {
+            return lose();
+        }
         buffer.put_in_order(subtransaction);
         if buffer.spilled {
             // The key that decides this transaction's place must be taken now.
             buffer.give_places();
             buffer.push(subtransaction, Change { op: b'C', ..Change::default() });
         }
-        if buffer.entries.is_empty() || (!is_prepare && lose(&buffer)) {
+        // Gap marks are always written: they are few and small. A transaction that has written a part goes on: it comes
+        // whole or not at all.
+        let is_event = |e: &Entry| e.op != b'G';
+        if room.is_full && !is_prepare && !buffer.spilled && buffer.entries.iter().any(is_event) {
+            return lose();
+        }
+        if let Some(untold) = room.untold.filter(|_| buffer.entries.iter().any(is_event)) {
+            buffer.begin_with_mark(subtransaction);
+            if !is_prepare {
+                loss::tell(untold);
+            }
+        }
+        if buffer.entries.is_empty() {
             return;
         }
         // A snapshot is for what reads: what is stored out of line, and layouts.
@@ -441,24 +438,11 @@ unsafe fn before_commit(is_prepare: bool) {
     }
 }
 
-/// Whether the log is at its cap, and what is lost can be told.
-unsafe fn is_full() -> bool {
-    // SAFETY: inside a transaction.
-    unsafe { Schema::current().is_some_and(|schema| schema.state().is_full) && registry::entry().is_some() }
-}
-
-/// Whether these entries must not be written, because the log is at its cap. Gap marks always are: they are few and
-/// small. A transaction that has written a part goes on: it comes whole or not at all.
-unsafe fn lose(buffer: &Buffer) -> bool {
-    // SAFETY: inside a transaction.
-    unsafe {
-        if buffer.spilled || buffer.entries.iter().all(|e| e.op == b'G') || !is_full() {
-            return false;
-        }
-        LOST.set(true);
-        wake::ensure_worker();
-        true
-    }
+/// None of this transaction is written.
+unsafe fn lose() {
+    loss::note();
+    // SAFETY: inside a transaction. Somebody has to tell.
+    unsafe { wake::ensure_worker() };
 }
 
 /// Writes all entries into the log.
@@ -468,14 +452,14 @@ unsafe fn write_out(buffer: &mut Buffer) {
         // Extension gone: its triggers are gone as well, and nobody is left to read.
         let Some(schema) = Schema::current() else { return };
         // Locks that somebody holds against us are not waited for: the events are lost, and that is told.
-        let Some(segment) = Segment::open(&schema, Need::of(&buffer.entries)) else {
-            LOST.set(true);
+        let Some(segment) = Segment::open(&schema, &buffer.entries) else {
+            loss::note();
             return;
         };
         // Mostly all are settled, and one table less is locked. Nothing from here to `settle` unsettles them.
         if !buffer.tables.are_settled() && !schema.lock_layouts() {
             segment.close();
-            LOST.set(true);
+            loss::note();
             return;
         }
         // From here on a cancel waits: it must not turn a commit into a failure on our account.

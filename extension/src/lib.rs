@@ -20,6 +20,8 @@ mod image;
 mod json;
 mod judge;
 mod layout;
+mod loss;
+mod mark;
 mod options;
 mod order;
 mod registry;

@@ -22,7 +22,9 @@ pub(crate) struct Entry {
     pub(crate) is_called: AtomicBool,
     /// When a launch was last tried, in microseconds.
     pub(crate) tried_at: AtomicU64,
-    /// Transactions whose events were not written, because the log was full.
+    /// Transactions that announced that their events are not written.
+    pub(crate) losing: AtomicU64,
+    /// Those of them that have ended.
     pub(crate) lost: AtomicU64,
     /// How many of them a gap mark stands for.
     pub(crate) marked: AtomicU64,

@@ -18,7 +18,7 @@ impl Need {
     pub(crate) fn of(entries: &[Entry]) -> Self {
         let bytes = |image: &Option<Range<usize>>| image.as_ref().map_or(0, ExactSizeIterator::len);
         let toast = entries.iter().any(|e| bytes(&e.old) + bytes(&e.new) > INLINE_BYTES_MAX);
-        Self { indexes: if entries.len() > 1 { 2 } else { 1 }, toast }
+        Self { indexes: false, toast }
     }
 }
 
@@ -50,17 +50,18 @@ pub(crate) struct Segment {
 impl Segment {
     /// Locks and opens the segment being written, or another one when somebody is giving that back: a writer waits for
     /// nobody, and readers look in all of them. `None`: all are locked against us.
-    pub(crate) unsafe fn open(schema: &Schema, need: Need) -> Option<Self> {
+    pub(crate) unsafe fn open(schema: &Schema, entries: &[Entry]) -> Option<Self> {
         // SAFETY: inside a transaction; the lock is held until its end.
         unsafe {
             let current = schema.state().segment;
             let mut order = (0..SEGMENTS).map(|k| &schema.segments[(current + k) % SEGMENTS]);
+            let need = Need::of(entries);
             let Place { table, indexes: [run, inner], .. } = *order.find(|place| place.lock(need))?;
             let lock = pg_sys::NoLock as i32;
             Some(Self {
                 relation: pg_sys::table_open(table, lock),
                 run: pg_sys::index_open(run, lock),
-                inner: if need.indexes > 1 { pg_sys::index_open(inner, lock) } else { std::ptr::null_mut() },
+                inner: if entries.len() > 1 { pg_sys::index_open(inner, lock) } else { std::ptr::null_mut() },
                 xid: pg_sys::GetTopFullTransactionId().value,
                 now: pg_sys::GetCurrentTimestamp(),
             })

@@ -18,6 +18,7 @@ mod filter_oracle;
 mod filters;
 mod fixtures;
 mod fold;
+mod full_log;
 mod gaps;
 mod identity;
 mod insforge;

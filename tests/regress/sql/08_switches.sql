@@ -45,7 +45,7 @@ insert into load_a values (6);
 select realtime.mark_lost();
 select realtime.tick() is not null as ticked;
 select op, reason, tables, record from at_start, realtime.read(head, 1000, 1000000, null, null) where kind = 'e' offset 1;
--- Large transactions too are written whole or not at all.
+-- Large transactions too are written whole or not at all. One that goes on while others lose brings a mark along.
 update realtime.state set is_full = true;
 update at_start set head = (select s.head from realtime.status() s);
 \c -
@@ -69,9 +69,11 @@ insert into load_a select generate_series(200000, 270000);
 commit;
 select realtime.tick() is not null as ticked;
 select last_offset - first_offset + 1 as written_whole from realtime.ticks order by id desc limit 1;
-update realtime.state set is_full = false;
 -- The last mark is owed until the log is no longer full.
 \c -
+insert into load_a values (7);
+select realtime.mark_lost();
+update realtime.state set is_full = false;
 select realtime.mark_lost();
 select realtime.mark_lost();
 -- Messages are kept as long as the log.
