@@ -16,7 +16,7 @@ use crate::{
     demo::{self, DemoState},
     denials::Denials,
     filter::Filters,
-    http::{Api, HttpState, admin_router, api_router, public_router},
+    http::{Api, HttpState, admin_router, api_router, keys_router, public_router},
     hub::{Hub, Presence},
     metrics::Metrics,
     postgres::{self, Backoff, Database, listen},
@@ -123,6 +123,7 @@ impl App {
         let origins = Arc::clone(&state.origins);
         let api = Api::new(Arc::clone(&self.services), self.config.auth.admin_role.clone());
         let routes = realtime_router(state.clone()).merge(engine_router(state)).merge(api_router(api));
+        let routes = routes.merge(keys_router(&self.config.auth));
         if !self.config.demo {
             return routes;
         }

@@ -12,6 +12,7 @@ mod keys;
 mod layer;
 mod seeds;
 mod sources;
+mod token_key;
 mod values;
 mod webhooks;
 
@@ -27,6 +28,7 @@ pub use fault::{Fault, Faults};
 pub use keys::KeySetting;
 pub use layer::Origin;
 pub use sources::Sources;
+pub use token_key::{TokenKey, TokenKeyPair};
 pub use webhooks::{Retry, SigningKey, WebhookSettings};
 
 use values::Values;

@@ -8,6 +8,8 @@ mod installed;
 mod rows;
 mod script;
 
+use std::process::Command;
+
 use realtime_tests::Stack;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
@@ -76,6 +78,22 @@ async fn the_examples_of_the_page_run_as_they_are_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn socket_io_client() {
     node(&["1.5.2"], &["socketio.mjs"]).await;
+}
+
+/// `jose` verifies what our own key has signed, whatever its kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn jose() {
+    let _turn = TURN.lock().await;
+    let folder = spawn_blocking(installed::node).await.unwrap();
+    for kind in ["RSA", "EC -pkeyopt ec_paramgen_curve:P-256", "ED25519"] {
+        let pem = Command::new("openssl").args(format!("genpkey -algorithm {kind}").split(' ')).output().unwrap();
+        let pem = String::from_utf8(pem.stdout).unwrap();
+        let mut stack = Stack::builder().set("REALTIME_JWT_SIGNING_KEY", &pem).start().await;
+        let minted = stack.sidecar.command(&["token", "--sub", "ada"]).output().unwrap();
+        let token = String::from_utf8(minted.stdout).unwrap();
+        let script = Script::new("node", &folder, "keys.mjs").set("TOKEN", token.trim());
+        assert!(script.passes(&mut stack).await, "with {kind}: the report is above");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,7 @@ mod row_level_security_changes;
 mod rows;
 mod schema_changes;
 mod seed;
+mod signing_key;
 mod snapshot;
 mod tidy;
 mod unseen;

@@ -91,11 +91,14 @@ pub enum SetupError {
         source: std::io::Error,
     },
     /// The key set file holds no key that can be used.
-    #[error("{path} is not a set of RS256 or ES256 keys; write {{\"keys\": [...]}} as RFC 7517 has it")]
+    #[error("{path} is not a set of RS256, ES256 or EdDSA keys; write {{\"keys\": [...]}} as RFC 7517 has it")]
     NoKeys {
         /// The file.
         path: PathBuf,
     },
+    /// What our own key signs could not be verified.
+    #[error("auth.signing_key cannot be used to verify tokens; make a new one with openssl genpkey")]
+    SigningKey,
     /// The HTTP client cannot be made.
     #[error("no HTTP client could be made to fetch keys")]
     Client(#[source] reqwest::Error),

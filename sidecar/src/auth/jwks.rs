@@ -194,7 +194,7 @@ enum FetchError {
     Status(reqwest::StatusCode),
     #[error("it is larger than {0} bytes")]
     TooLarge(usize),
-    #[error("it holds no RS256 or ES256 key")]
+    #[error("it holds no RS256, ES256 or EdDSA key")]
     NoKeys,
 }
 

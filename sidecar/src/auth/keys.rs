@@ -6,6 +6,8 @@ use serde::Deserialize;
 
 /// Smallest RSA modulus that is accepted, in bytes.
 const RSA_BYTES_MIN: usize = 256;
+/// Size of a public key of Ed25519, in bytes.
+const ED25519_BYTES: usize = 32;
 
 /// A key, its algorithm and its name.
 #[derive(Clone)]
@@ -26,6 +28,11 @@ impl Key {
         jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.decoding, self.algorithm).unwrap_or(false)
     }
 
+    /// Whether a token names this very key, and its algorithm.
+    pub(super) fn is_named(&self, algorithm: Algorithm, id: Option<&str>) -> bool {
+        id.is_some() && self.answers(algorithm, id)
+    }
+
     /// Whether a token that names this algorithm and key may be checked with it.
     fn answers(&self, algorithm: Algorithm, id: Option<&str>) -> bool {
         self.algorithm == algorithm && (id.is_none() || self.id.as_deref() == id)
@@ -38,6 +45,7 @@ pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
         "HS256" => Some(Algorithm::HS256),
         "RS256" => Some(Algorithm::RS256),
         "ES256" => Some(Algorithm::ES256),
+        "EdDSA" => Some(Algorithm::EdDSA),
         _ => None,
     }
 }
@@ -87,6 +95,7 @@ impl WireKey {
         let (algorithm, decoding) = match self.kty.as_str() {
             "RSA" => (Algorithm::RS256, self.rsa()?),
             "EC" => (Algorithm::ES256, self.p256()?),
+            "OKP" => (Algorithm::EdDSA, self.ed25519()?),
             // Shared secrets in a public set would let everybody sign.
             _ => return None,
         };
@@ -107,5 +116,11 @@ impl WireKey {
             return None;
         }
         DecodingKey::from_ec_components(self.x.as_deref()?, self.y.as_deref()?).ok()
+    }
+
+    fn ed25519(&self) -> Option<DecodingKey> {
+        let x = self.x.as_deref().filter(|_| self.crv.as_deref() == Some("Ed25519"))?;
+        let is_whole = URL_SAFE_NO_PAD.decode(x).is_ok_and(|bytes| bytes.len() == ED25519_BYTES);
+        is_whole.then(|| DecodingKey::from_ed_components(x).ok()).flatten()
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens for development: what the secret's owner could sign anywhere.
+//! Tokens for development: what the owner of the key could sign anywhere.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,6 +6,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 
+use super::own_key;
 use crate::config::AuthSettings;
 
 /// What the token is to say.
@@ -25,29 +26,36 @@ pub struct MintRequest {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MintError {
-    /// Only the shared secret can sign.
-    #[error("there is no secret to sign with; set auth.jwt_secret or REALTIME_JWT_SECRET")]
-    NoSecret,
+    /// Public keys cannot sign.
+    #[error(
+        "there is no key to sign with; set auth.signing_key_file (REALTIME_JWT_SIGNING_KEY_FILE) or \
+         auth.jwt_secret (REALTIME_JWT_SECRET)"
+    )]
+    NoKey,
     /// The sidecar would refuse it.
     #[error("role {0} is not in auth.roles; the sidecar would refuse the token")]
     Role(String),
     /// Signing failed.
     #[error("the token cannot be signed")]
-    Signing(#[from] jsonwebtoken::errors::Error),
+    Signing,
 }
 
-/// Signs a token with the shared secret so that this sidecar's settings accept it.
+/// Signs a token so that this sidecar's settings accept it: with the signing key, without one with the shared secret.
 ///
 /// # Errors
 ///
-/// No secret, or a role that would be refused.
+/// No key, or a role that would be refused.
 pub fn mint(settings: &AuthSettings, request: MintRequest, now: SystemTime) -> Result<String, MintError> {
-    let secret = settings.jwt_secret.as_ref().ok_or(MintError::NoSecret)?;
     if !settings.roles.contains(&request.role) {
         return Err(MintError::Role(request.role));
     }
+    let claims = claims(settings, request, now);
+    if let Some(key) = &settings.signing_key {
+        return own_key::sign(key, &claims).map_err(|_| MintError::Signing);
+    }
+    let secret = settings.jwt_secret.as_ref().ok_or(MintError::NoKey)?;
     let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
-    Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(settings, request, now), &key)?)
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).map_err(|_| MintError::Signing)
 }
 
 fn claims(settings: &AuthSettings, request: MintRequest, now: SystemTime) -> Map<String, Value> {

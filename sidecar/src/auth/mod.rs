@@ -8,6 +8,7 @@ mod keys;
 mod lane;
 mod members;
 mod mint;
+mod own_key;
 mod token;
 
 #[cfg(test)]
@@ -17,4 +18,5 @@ pub use authorizer::{Authorizer, GrantError, Watch};
 pub use error::{AuthError, Reason, SetupError};
 pub use jwks::Jwks;
 pub use mint::{MintError, MintRequest, mint};
+pub use own_key::published;
 pub use token::{Authenticator, claims_in_force};

@@ -10,12 +10,12 @@ use aws_lc_rs::{
     hmac,
     rand::SystemRandom,
     rsa::{KeyPair as RsaKeyPair, KeySize},
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use serde_json::{Value, json};
 
-use super::{AuthError, Authenticator, MintRequest, Reason, mint};
+use super::{AuthError, Authenticator, MintRequest, Reason, mint, published};
 use crate::config::{AuthSettings, Config, Sources};
 
 const SECRET: &str = "a secret for tests that is longer than 32 bytes";
@@ -397,6 +397,68 @@ fn a_minted_token_is_accepted_here() {
     assert_eq!(identity.user.as_deref(), Some("bob"));
     assert!(identity.claims.contains(r#""org":7"#), "{}", identity.claims);
     assert!(mint(&settings, MintRequest { role: "postgres".to_owned(), ..request }, now()).is_err());
+}
+
+fn minted(settings: &AuthSettings) -> String {
+    let ttl = Duration::from_secs(60);
+    let request = MintRequest { sub: None, role: "authenticated".to_owned(), ttl, claims: Vec::new() };
+    mint(settings, request, now()).unwrap()
+}
+
+/// Settings with a signing key of each kind, named `e`.
+fn with_own_key(flags: &[(&str, &str)]) -> Vec<AuthSettings> {
+    let pem = |der: &[u8]| {
+        let body = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
+    };
+    let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let rsa = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&rsa).unwrap();
+    let ec = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+    let ed = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let keys = [pem(rsa.as_ref()), pem(ec.as_ref()), pem(ed.as_ref())];
+    let own = |key: &String| settings(&[&[("auth.signing_key", &**key), ("auth.signing_key_id", "e")], flags].concat());
+    keys.iter().map(own).collect()
+}
+
+#[test]
+fn our_own_key_is_taken_by_its_name_beside_the_keys_of_others() {
+    let others = Keys::new();
+    let file = TempFile::new(&others.set().to_string());
+    let payload = good_claims().to_string();
+    for settings in with_own_key(&[("auth.jwks_file", file.path())]) {
+        let authenticator = Authenticator::new(&settings).unwrap();
+        let accepts = |token: &str| authenticator.identify(Some(token), now()).is_ok();
+        let own = minted(&settings);
+        assert!(accepts(&own));
+        // Another's key of the same name is not ours, and still good.
+        assert!(accepts(&others.es256(r#"{"alg":"ES256","kid":"e"}"#, &payload)));
+        assert!(accepts(&others.rs256(r#"{"alg":"RS256"}"#, &payload)));
+        assert!(accepts(&signed(&good_claims())), "the secret's tokens");
+        let (message, signature) = own.rsplit_once('.').unwrap();
+        let (_, claims) = message.split_once('.').unwrap();
+        for header in [r#"{"alg":"RS256"}"#, r#"{"alg":"ES256","kid":"x"}"#, r#"{"alg":"EdDSA"}"#, r#"{"alg":"HS256"}"#]
+        {
+            assert!(!accepts(&format!("{}.{claims}.{signature}", part(header))), "{header}");
+        }
+        for stranger in with_own_key(&[]) {
+            assert!(!accepts(&minted(&stranger)), "signed by another key of the same name");
+        }
+    }
+}
+
+/// RFC 8037: a set may have keys on Edwards' curve too.
+#[test]
+fn keys_of_every_kind_are_read_from_a_set() {
+    for own in with_own_key(&[]) {
+        let file = TempFile::new(&published(&own));
+        let reader = authenticator(&[("auth.jwks_file", file.path())]);
+        assert!(reader.identify(Some(&minted(&own)), now()).is_ok());
+    }
+    for x in ["", "AAAA", "A+"] {
+        let set = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": x }] }).to_string();
+        let file = TempFile::new(&set);
+        assert!(Authenticator::new(&settings(&[("auth.jwks_file", file.path())])).is_err(), "{set}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::{
     jwks::Jwks,
     keys::{self, Key},
     members::Members,
+    own_key,
 };
 use crate::{
     config::AuthSettings,
@@ -31,6 +32,8 @@ const KEY_WAIT: Duration = Duration::from_secs(2);
 pub struct Authenticator {
     rules: AuthSettings,
     secret: Option<Key>,
+    /// The public half of the key that signs our own tokens.
+    own: Option<Key>,
     jwks: Arc<Jwks>,
     keys: ApiKeys,
 }
@@ -40,11 +43,15 @@ impl Authenticator {
     ///
     /// # Errors
     ///
-    /// A key file that cannot be used.
+    /// A key file or a signing key that cannot be used.
     pub fn new(settings: &AuthSettings) -> Result<Self, SetupError> {
         let secret = settings.jwt_secret.as_ref().map(|secret| Key::hs256(secret.expose_secret().as_bytes()));
+        let own = own_key::verifying(settings);
+        if own.is_none() && settings.signing_key.is_some() {
+            return Err(SetupError::SigningKey);
+        }
         let keys = ApiKeys::new(&settings.keys);
-        Ok(Self { rules: settings.clone(), secret, jwks: Arc::new(Jwks::new(settings)?), keys })
+        Ok(Self { rules: settings.clone(), secret, own, jwks: Arc::new(Jwks::new(settings)?), keys })
     }
 
     /// The cache of public keys, whose [`Jwks::run`] must run for as long as identities are asked for.
@@ -121,15 +128,34 @@ impl Authenticator {
             return Err(AuthError::Invalid(Reason::Malformed));
         }
         let verifies = |key: &Key| key.verifies(message, signature);
-        let right = match (&self.secret, algorithm) {
-            (Some(secret), jsonwebtoken::Algorithm::HS256) => verifies(secret),
-            (None, jsonwebtoken::Algorithm::HS256) => return Err(AuthError::Invalid(Reason::Algorithm)),
-            _ if self.rules.jwks.is_empty() => return Err(AuthError::Invalid(Reason::Algorithm)),
-            _ => {
-                self.jwks.with_key(algorithm, id.as_deref(), verifies).ok_or(AuthError::Invalid(Reason::UnknownKey))?
-            }
+        let right = match &self.secret {
+            Some(secret) if algorithm == jsonwebtoken::Algorithm::HS256 => Some(verifies(secret)),
+            _ => self.of_public_key(algorithm, id.as_deref(), verifies)?,
         };
-        if right { Ok(()) } else { Err(AuthError::Invalid(Reason::Signature)) }
+        match right {
+            Some(true) => Ok(()),
+            Some(false) => Err(AuthError::Invalid(Reason::Signature)),
+            None => Err(AuthError::Invalid(Reason::UnknownKey)),
+        }
+    }
+
+    /// Applies `check` to the public key that a token means; `None` when there is no such key. Our own has to be named: that
+    /// it signs as others do says nothing.
+    fn of_public_key(
+        &self,
+        algorithm: jsonwebtoken::Algorithm,
+        id: Option<&str>,
+        check: impl Fn(&Key) -> bool,
+    ) -> Result<Option<bool>, AuthError> {
+        let of_own = self.own.as_ref().is_some_and(|own| own.algorithm == algorithm);
+        if algorithm == jsonwebtoken::Algorithm::HS256 || (self.rules.jwks.is_empty() && !of_own) {
+            return Err(AuthError::Invalid(Reason::Algorithm));
+        }
+        let own = self.own.as_ref().filter(|own| own.is_named(algorithm, id)).map(&check);
+        if own == Some(true) {
+            return Ok(own);
+        }
+        Ok(self.jwks.with_key(algorithm, id, check).or(own))
     }
 
     fn identity(&self, claims: &Members, now: SystemTime) -> Result<Identity, AuthError> {

@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     keys::{KeySetting, keys},
+    token_key::{TokenKey, token_key},
     values::Values,
 };
 
@@ -17,6 +18,8 @@ const SECRET_BYTES_MIN: usize = 32;
 pub struct AuthSettings {
     /// Secret of HS256 tokens.
     pub jwt_secret: Option<SecretString>,
+    /// Key that signs our own tokens; its public half is published.
+    pub signing_key: Option<TokenKey>,
     /// Keys that stand for a role.
     pub keys: Vec<KeySetting>,
     /// Where public keys come from, a file first.
@@ -61,12 +64,15 @@ pub enum JwksSource {
 impl AuthSettings {
     pub(super) fn build(values: &mut Values) -> Option<Self> {
         let jwt_secret = secret(values);
+        let signing_key = token_key(values);
         let jwks = sources(values);
         let anonymous_role = role(values, "auth.anonymous_role");
         let keys = keys(values);
-        some_way_in(values, jwt_secret.is_some() || !jwks.is_empty(), anonymous_role.is_some() || !keys.is_empty());
+        let has_key = jwt_secret.is_some() || signing_key.is_some() || !jwks.is_empty();
+        some_way_in(values, has_key, anonymous_role.is_some() || !keys.is_empty());
         Some(Self {
             jwt_secret,
+            signing_key,
             keys,
             jwks,
             issuer: values.text("auth.issuer"),
@@ -140,7 +146,8 @@ fn some_way_in(values: &mut Values, has_key: bool, has_anonymous: bool) {
     if has_anonymous {
         values.warn("no key for tokens is set: only connections without token or with a key of auth.keys are accepted");
     } else {
-        let remedy = "set auth.jwt_secret, auth.jwks_file or auth.jwks_url, or auth.anonymous_role";
+        let remedy =
+            "set auth.jwt_secret, auth.signing_key_file, auth.jwks_file or auth.jwks_url, or auth.anonymous_role";
         values.fault("auth.jwt_secret", "there is no key for tokens and no role without token", remedy);
     }
 }

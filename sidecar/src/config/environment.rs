@@ -7,11 +7,14 @@ use super::{
 };
 
 /// Short names that people write in compose files.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: [(&str, &str); 12] = [
     ("REALTIME_DIRECT_URL", "database.direct_url"),
     ("REALTIME_DIRECT_URL_FILE", "database.direct_url_file"),
     ("REALTIME_JWT_SECRET", "auth.jwt_secret"),
     ("REALTIME_JWT_SECRET_FILE", "auth.jwt_secret_file"),
+    ("REALTIME_JWT_SIGNING_KEY", "auth.signing_key"),
+    ("REALTIME_JWT_SIGNING_KEY_FILE", "auth.signing_key_file"),
+    ("REALTIME_JWT_SIGNING_KEY_ID", "auth.signing_key_id"),
     ("REALTIME_JWKS_FILE", "auth.jwks_file"),
     ("REALTIME_JWKS_URL", "auth.jwks_url"),
     ("REALTIME_JWT_ISSUER", "auth.issuer"),

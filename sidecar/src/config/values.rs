@@ -145,18 +145,22 @@ impl Values {
     pub(super) fn secret(&mut self, key: &str) -> Option<SecretString> {
         let file_key = format!("{key}_file");
         let (text, path) = (self.text(key), self.path(&file_key));
-        let Some(path) = path else {
-            return Some(text).filter(|text| !text.is_empty()).map(SecretString::from);
-        };
-        let (rank, file_rank) = (self.rank(key), self.rank(&file_key));
-        if !text.is_empty() && rank == file_rank {
+        if !text.is_empty() && path.is_some() && self.rank(key) == self.rank(&file_key) {
             self.fault(key, format!("both it and {file_key} are set"), "keep one of the two");
             return None;
         }
-        if !text.is_empty() && rank > file_rank {
-            return Some(SecretString::from(text));
+        match path.filter(|_| self.secret_setting(key) == file_key) {
+            Some(path) => self.secret_of_file(&file_key, &path),
+            None => Some(text).filter(|text| !text.is_empty()).map(SecretString::from),
         }
-        self.secret_of_file(&file_key, &path)
+    }
+
+    /// The setting that a secret is taken from: its own, or the one that names its file.
+    pub(super) fn secret_setting(&self, key: &str) -> String {
+        let file_key = format!("{key}_file");
+        let has_text = !self.text(key).is_empty();
+        let is_of_file = self.path(&file_key).is_some() && !(has_text && self.rank(key) > self.rank(&file_key));
+        if is_of_file { file_key } else { key.to_owned() }
     }
 
     fn secret_of_file(&mut self, file_key: &str, path: &std::path::Path) -> Option<SecretString> {

@@ -77,7 +77,7 @@ pub(super) enum BodyAnswers {
         (name = "publish", description = "Publishing, under the policies of the caller's role"),
         (name = "status", description = "For everybody"),
     ),
-    paths(crate::http::public::stats),
+    paths(crate::http::public::stats, crate::http::keys::show),
     security(("token" = []), ("key" = []))
 )]
 struct Described;
