@@ -51,3 +51,4 @@ mod values;
 mod webhooks;
 mod webhooks_guard;
 mod webhooks_senders;
+mod webhooks_tls;

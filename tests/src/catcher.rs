@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use crate::eventually;
 
@@ -42,6 +43,7 @@ pub enum Reply {
 /// The server. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Catcher {
+    scheme: &'static str,
     address: SocketAddr,
     shared: Arc<Mutex<Shared>>,
     task: JoinHandle<()>,
@@ -56,16 +58,25 @@ struct Shared {
 impl Catcher {
     /// Starts on a free port of 127.0.0.1. What it was not told about is answered with 200.
     pub async fn start() -> Self {
+        Self::start_with("http", None).await
+    }
+
+    /// The same over TLS.
+    pub async fn start_tls(acceptor: TlsAcceptor) -> Self {
+        Self::start_with("https", Some(acceptor)).await
+    }
+
+    async fn start_with(scheme: &'static str, acceptor: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Mutex::new(Shared::default()));
-        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Self { address, shared, task }
+        let task = tokio::spawn(accept(listener, acceptor, Arc::clone(&shared)));
+        Self { scheme, address, shared, task }
     }
 
     /// The address of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// The port.
@@ -101,15 +112,20 @@ impl Drop for Catcher {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
+async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, shared: Arc<Mutex<Shared>>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move { serve(BufReader::new(stream), &shared).await });
+        let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
+        tokio::spawn(async move {
+            match acceptor {
+                Some(acceptor) => serve(BufReader::new(acceptor.accept(stream).await.ok()?), &shared).await,
+                None => serve(BufReader::new(stream), &shared).await,
+            }
+        });
     }
 }
 
 /// Requests of one connection, until it ends; what went wrong with it is the sender's to notice.
-async fn serve(mut stream: BufReader<TcpStream>, shared: &Mutex<Shared>) -> Option<()> {
+async fn serve(mut stream: BufReader<impl AsyncRead + AsyncWrite + Unpin>, shared: &Mutex<Shared>) -> Option<()> {
     loop {
         let caught = read(&mut stream).await?;
         let reply = {
@@ -123,7 +139,7 @@ async fn serve(mut stream: BufReader<TcpStream>, shared: &Mutex<Shared>) -> Opti
     }
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<Caught> {
+async fn read(stream: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>) -> Option<Caught> {
     let mut line = String::new();
     stream.read_line(&mut line).await.ok().filter(|&length| length > 0)?;
     let path = line.split(' ').nth(1)?.to_owned();
@@ -139,7 +155,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Caught> {
     Some(Caught { at: Instant::now(), path, headers, body: String::from_utf8(body).unwrap() })
 }
 
-async fn answer(stream: &mut BufReader<TcpStream>, reply: Reply) -> Option<()> {
+async fn answer(stream: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>, reply: Reply) -> Option<()> {
     let text = match reply {
         Reply::Status(status) => format!("HTTP/1.1 {status} \r\ncontent-length: 2\r\n\r\nok"),
         Reply::Redirect(status, location) => {

@@ -283,12 +283,23 @@ fn webhooks_have_their_faults_told() {
         ("REALTIME_WEBHOOKS_ALLOW", "10.0.0.0/8,intranet"),
         ("REALTIME_WEBHOOKS_RETRY", "always"),
         ("REALTIME_WEBHOOKS_LEASE_MS", "5000"),
+        ("REALTIME_WEBHOOKS_CA_FILE", "/nowhere/ca.pem"),
         ("REALTIME_WEBHOOKS_HEADER_PREFIX", "X Own"),
     ]);
-    for setting in ["secret", "allow", "retry", "lease_ms", "header_prefix"] {
+    for setting in ["secret", "allow", "retry", "lease_ms", "ca_file", "header_prefix"] {
         assert!(wrong.iter().any(|fault| fault.starts_with(&format!("webhooks.{setting} "))), "{setting}: {wrong:?}");
     }
     assert!(!wrong.iter().any(|fault| fault.contains("dG9vLXNob3J0")), "{wrong:?}");
+}
+
+#[test]
+fn a_file_without_certificates_vouches_for_nobody() {
+    let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for content in ["", "no PEM", certificate, "-----BEGIN CERTIFICATE-----\n"] {
+        let file = TempFile::new(content);
+        let told = faults(&[("REALTIME_DATABASE_URL", URL), ("REALTIME_WEBHOOKS_CA_FILE", file.0.to_str().unwrap())]);
+        assert!(told.len() == 1 && told[0].starts_with("webhooks.ca_file ("), "{content}: {told:?}");
+    }
 }
 
 #[test]

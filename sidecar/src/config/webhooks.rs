@@ -1,9 +1,13 @@
 //! Whether and how webhooks are sent.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ipnet::IpNet;
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use secrecy::ExposeSecret;
 
 use super::values::Values;
@@ -18,6 +22,8 @@ pub struct WebhookSettings {
     pub enabled: bool,
     /// Networks that may be asked although they are not public.
     pub allow: Vec<IpNet>,
+    /// Authorities that receivers' certificates may be from, besides those of the machine.
+    pub authorities: Vec<CertificateDer<'static>>,
     /// Keys that each request is signed with, the newest first; none: not signed.
     pub keys: Vec<SigningKey>,
     /// How the names of our headers begin.
@@ -91,6 +97,7 @@ impl WebhookSettings {
         Some(Self {
             enabled: values.flag("webhooks.enabled"),
             allow: networks(values),
+            authorities: authorities(values),
             keys: keys.into_iter().flatten().collect(),
             header_prefix: header_prefix(values),
             timeout,
@@ -152,6 +159,28 @@ fn networks(values: &mut Values) -> Vec<IpNet> {
         }
     }
     networks
+}
+
+fn authorities(values: &mut Values) -> Vec<CertificateDer<'static>> {
+    let Some(path) = values.path("webhooks.ca_file") else {
+        return Vec::new();
+    };
+    certificates(&path).unwrap_or_else(|why| {
+        let remedy = "name a PEM file of certificates (`BEGIN CERTIFICATE`) that this user may read";
+        values.fault("webhooks.ca_file", format!("{} cannot be used: {why}", path.display()), remedy);
+        Vec::new()
+    })
+}
+
+/// The certificates of a PEM file, each good to vouch for others.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = found.map_err(|error| error.to_string())?;
+    let mut store = RootCertStore::empty();
+    for certificate in &found {
+        store.add(certificate.clone()).map_err(|error| error.to_string())?;
+    }
+    if found.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(found) }
 }
 
 fn header_prefix(values: &mut Values) -> String {

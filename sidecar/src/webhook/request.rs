@@ -2,13 +2,14 @@
 
 use std::{
     error::Error,
+    io,
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use reqwest::{
-    Url,
+    Certificate, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 
@@ -27,6 +28,9 @@ use crate::{
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// How long is waited for the rest of an answer whose status is known.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
+
+/// What to do about a certificate that is not accepted.
+const CERTIFICATE_REMEDY: &str = "ask it by a name of its certificate, or name its authority in webhooks.ca_file";
 
 /// Sends requests.
 pub(super) struct Poster {
@@ -59,6 +63,7 @@ impl Poster {
     pub(super) fn new(settings: &WebhookSettings, lookup: Box<dyn Lookup>) -> Result<Self, SenderError> {
         let policy = Arc::new(AddressPolicy::new(settings.allow.clone()));
         let client = reqwest::Client::builder()
+            .tls_certs_merge(authorities(settings)?)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .referer(false)
@@ -153,9 +158,22 @@ impl Poster {
         if timed_out {
             return Answer::None(format!("no answer within {} ms", self.timeout.as_millis()));
         }
-        let words: Vec<String> = causes.map(ToString::to_string).collect();
-        Answer::None(words.last().cloned().unwrap_or_else(|| error.to_string()))
+        let why = causes.clone().last().map_or_else(|| error.to_string(), ToString::to_string);
+        Answer::None(if causes.clone().any(is_of_certificate) { format!("{why}; {CERTIFICATE_REMEDY}") } else { why })
     }
+}
+
+/// Whether the receiver showed a certificate that is not accepted. Errors of IO hide what they are made of.
+fn is_of_certificate(cause: &(dyn Error + 'static)) -> bool {
+    match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => is_of_certificate(inner),
+        None => matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))),
+    }
+}
+
+fn authorities(settings: &WebhookSettings) -> Result<Vec<Certificate>, SenderError> {
+    let certificates = settings.authorities.iter().map(|certificate| Certificate::from_der(certificate));
+    Ok(certificates.collect::<Result<_, _>>()?)
 }
 
 /// Names are free text, headers are not: whatever is no visible ASCII, and `%` itself, is percent-encoded.
