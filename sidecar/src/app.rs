@@ -227,7 +227,7 @@ fn services(
             support.clone(),
         ),
         denials,
-        presence: Arc::new(Presence::new(config.limits.presence_members_max)),
+        presence: Arc::new(Presence::new(config.limits.presence_members_max, metrics.presence_members.clone())),
         authenticator: Arc::new(Authenticator::new(&config.auth)?),
         authorizer: Arc::new(Authorizer::new(Arc::clone(database), Arc::clone(&metrics), recheck, pool_size)),
         replay: Replay::new(Arc::clone(database), &hub, pool_size, config.limits.shared_bytes_max),

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub engine_sessions: Gauge,
     /// Requests of such sessions that wait for packets.
     pub engine_polls: Gauge,
+    /// Members of channels, each counted once for each channel.
+    pub presence_members: Gauge,
     /// Opening requests refused, by reason.
     pub handshakes_refused: Labelled,
     /// Channels with at least one subscriber.
@@ -90,6 +92,8 @@ pub struct Metrics {
     pub webhooks: Labelled,
     /// Those requests, in seconds.
     pub webhook_seconds: Histogram,
+    /// Requests to webhooks that wait for their answer.
+    pub webhooks_running: Gauge,
     /// 1 while this sidecar is the one that sends webhooks.
     pub webhook_sender: Gauge,
     /// Messages whose deliveries were not counted because too many waited for that.
@@ -183,6 +187,7 @@ impl Metrics {
             connections_closed: f.labelled("connections_closed", "Connections ended", "code"),
             engine_sessions: f.gauge("engine_sessions", "Sessions of Engine.IO, also before anybody has come in"),
             engine_polls: f.gauge("engine_polls", "Requests of sessions over HTTP that wait for packets"),
+            presence_members: f.gauge("presence_members", "Members of channels, once for each channel"),
             handshakes_refused: f.labelled("handshakes_refused", "Opening requests refused", "reason"),
             channels: f.gauge("channels", "Channels with at least one subscriber"),
             subscriptions: f.gauge("subscriptions", "Open subscriptions"),
@@ -214,6 +219,7 @@ impl Metrics {
             publishes: f.labelled("publishes", "Messages that clients published", "outcome"),
             webhooks: f.labelled("webhooks", "Requests to webhooks", "outcome"),
             webhook_seconds: f.seconds("webhook", "Duration of requests to webhooks"),
+            webhooks_running: f.gauge("webhooks_running", "Requests to webhooks that wait for their answer"),
             webhook_sender: f.gauge("webhook_sender", "1 while this sidecar is the one that sends webhooks"),
             counts_lost: f.counter("counts_lost", "Messages whose deliveries were not counted"),
             auth_failures: f.labelled("auth_failures", "Tokens refused", "reason"),

@@ -266,6 +266,7 @@ async fn x_02_users_come_once_and_go_once() {
     assert_eq!(joined["member"]["presenceId"], there[2]["presenceId"], "nothing was told of the second window");
     page.emit("realtime:unsubscribe", &json!({ "channel": "room:1" })).await;
     assert_eq!(ada.event_named("presence:leave").await["member"], joined["member"]);
+    assert_eq!(stack.sidecar.metric("realtime_presence_members").await, 2.0);
     drop(grace);
     assert_eq!(ada.event_named("presence:leave").await["member"]["presenceId"], GRACE);
     assert_eq!(members(&ada.subscribe("room:1").await), [member("user", ADA)]);

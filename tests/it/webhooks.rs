@@ -144,6 +144,8 @@ async fn if_34_a_hanging_webhook_delays_neither_sockets_nor_the_other_webhooks()
     }
     catcher.wait("/", 40).await;
     assert!(hanging.all().len() <= 8, "one host has its places and no more: {}", hanging.all().len());
+    let running = async || (stack.sidecar.metric("realtime_webhooks_running").await == 8.0).then_some(());
+    eventually("those that hang are counted", running).await;
     let pending = "select count(*) from realtime.webhook_deliveries where delivered_at is null";
     eventually("the others are recorded", async || (stack.text(pending).await == "40").then_some(())).await;
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::{Note, Outbox, SubscriberId};
 use crate::{
@@ -23,6 +24,8 @@ const NEWS_MAX: usize = 1024;
 /// All channels that somebody watches.
 pub struct Presence {
     members_max: usize,
+    /// How many there are, of all channels.
+    members: Gauge,
     // Taken before the lock of a room; never held across an await.
     rooms: Mutex<HashMap<ChannelName, Arc<Mutex<Room>>>>,
 }
@@ -80,10 +83,10 @@ struct Pending {
 }
 
 impl Presence {
-    /// Nobody is anywhere. A channel has at most `members_max` members.
+    /// Nobody is anywhere. A channel has at most `members_max` members; `members` is kept at how many all channels have.
     #[must_use]
-    pub fn new(members_max: usize) -> Self {
-        Self { members_max, rooms: Mutex::default() }
+    pub fn new(members_max: usize, members: Gauge) -> Self {
+        Self { members_max, members, rooms: Mutex::default() }
     }
 
     /// Begins to watch a channel, as nobody.
@@ -137,6 +140,9 @@ impl Attendance {
         let mut room = self.room.lock();
         let step = room.join(&who, self.id, state, self.presence.members_max, now)?;
         self.who = Some(who.clone());
+        if step == Some(Move::Join) {
+            self.presence.members.inc();
+        }
         if let (Some(step), Some(present)) = (step, room.members.get(&who)) {
             let member = Arc::clone(&present.member);
             room.announce(change(&self.channel, step, member, now), self.id);
@@ -149,8 +155,12 @@ impl Attendance {
         let Some(who) = self.who.take() else {
             return;
         };
-        let mut room = self.room.lock();
-        if let Some(member) = room.leave(&who, self.id) {
+        self.leave_room(&mut self.room.lock(), &who, now);
+    }
+
+    fn leave_room(&self, room: &mut Room, who: &Who, now: SystemTime) {
+        if let Some(member) = room.leave(who, self.id) {
+            self.presence.members.dec();
             room.announce(change(&self.channel, Move::Leave, member, now), self.id);
         }
     }
@@ -176,8 +186,8 @@ impl Drop for Attendance {
         let mut room = self.room.lock();
         room.take_news(self.id, usize::MAX);
         room.watchers.remove(&self.id);
-        if let Some(member) = self.who.take().and_then(|who| room.leave(&who, self.id)) {
-            room.announce(change(&self.channel, Move::Leave, member, SystemTime::now()), self.id);
+        if let Some(who) = &self.who {
+            self.leave_room(&mut room, who, SystemTime::now());
         }
         if room.watchers.is_empty() {
             rooms.remove(&self.channel);
@@ -318,13 +328,14 @@ mod tests {
 
     #[test]
     fn a_user_comes_once_and_goes_with_the_last_connection() {
-        let presence = Arc::new(Presence::new(10));
+        let members = Gauge::default();
+        let presence = Arc::new(Presence::new(10, members.clone()));
         let (watching, outbox) = watcher(&presence, 1);
         let ((mut one, _), (mut two, _)) = (watcher(&presence, 2), watcher(&presence, 3));
         let now = SystemTime::now();
         assert_eq!(one.join(user("ann"), None, now), Ok(()));
         assert_eq!(two.join(user("ann"), None, now), Ok(()));
-        assert_eq!(one.members().len(), 1);
+        assert_eq!((one.members().len(), members.get()), (1, 1));
         assert!(matches!(outbox.pop_note(), Some(Note::Presence { attendance: SubscriberId(1) })));
         assert!(outbox.pop_note().is_none(), "one mark is enough");
         assert_eq!(heard(&watching), [(Move::Join, "ann".to_owned())]);
@@ -334,12 +345,12 @@ mod tests {
         drop(two);
         assert_eq!(heard(&watching), [(Move::Leave, "ann".to_owned())]);
         drop(watching);
-        assert_eq!(presence.channels(), 0);
+        assert_eq!((presence.channels(), members.get()), (0, 0));
     }
 
     #[test]
     fn what_everybody_has_heard_is_not_kept() {
-        let presence = Arc::new(Presence::new(10));
+        let presence = Arc::new(Presence::new(10, Gauge::default()));
         let ((watching, _), (slow, _), (mut ann, _)) =
             (watcher(&presence, 1), watcher(&presence, 2), watcher(&presence, 3));
         ann.join(user("ann"), Some("1".into()), SystemTime::now()).expect("room");
@@ -352,7 +363,7 @@ mod tests {
 
     #[test]
     fn whoever_is_far_behind_begins_anew_and_a_channel_can_be_full() {
-        let presence = Arc::new(Presence::new(1));
+        let presence = Arc::new(Presence::new(1, Gauge::default()));
         let ((watching, _), (mut ann, _), (mut bob, _)) =
             (watcher(&presence, 1), watcher(&presence, 2), watcher(&presence, 3));
         let now = SystemTime::now();
@@ -364,6 +375,7 @@ mod tests {
         assert!(matches!(watching.news(usize::MAX), News::Lost));
         assert_eq!(heard(&watching), []);
         ann.join(user("zoe"), None, now).expect("the place is free again");
+        assert_eq!(presence.members.get(), 1);
         assert_eq!(heard(&watching), [(Move::Leave, "ann".to_owned()), (Move::Join, "zoe".to_owned())]);
     }
 }

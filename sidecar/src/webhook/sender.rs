@@ -77,6 +77,7 @@ impl Sender {
         while !stop.is_cancelled() {
             let result = self.session(&stop).await;
             let was_elected = self.metrics.webhook_sender.set(0) == 1;
+            self.metrics.webhooks_running.set(0);
             match result {
                 Ok(()) => return,
                 Err(error) if is_news || was_elected => {
@@ -145,6 +146,7 @@ impl Sender {
             hands.places.take(&delivery.host);
             hands.running.push(self.send(delivery));
         }
+        self.metrics.webhooks_running.set(i64::try_from(hands.running.len()).unwrap_or(i64::MAX));
         // Without a free place the end of a request is waited for, and nothing else can be done.
         let due = due?.filter(|_| hands.places.free() > 0);
         Ok(due.unwrap_or(self.settings.poll).min(self.settings.poll))
