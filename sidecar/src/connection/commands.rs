@@ -25,7 +25,7 @@ use crate::{
         authorize::Question,
         publish::{Published, publish_as},
     },
-    protocol::{Address, Command, Notice, Publish, Reference, Since, Subscribe, Token},
+    protocol::{Address, Command, NOBODY, Notice, Publish, Reference, Since, Subscribe, Token},
     replay::PAGE,
 };
 
@@ -264,14 +264,14 @@ impl Connection {
             self.end_subscription(replaced);
             attendance.into_iter().for_each(|it| self.attendances.put(&address.channel, it));
         }
-        let members = self.attend(&address.channel, &channel);
+        let roster = self.attend(&address.channel, &channel);
         self.send_notice(&Notice::Subscribed {
             reference: request.reference.as_ref(),
             address: &address,
             offset: feed.cursor(),
             recovered,
             table: columns.as_ref().zip(grant.table.as_ref()),
-            members: &members,
+            members: roster.as_ref().map_or(NOBODY, |roster| roster.json(self.dialect)),
         });
         let question = Question::new(&self.identity, channel.clone()).comparing(wish.filter.is_some());
         let mut subscription = Subscription {

@@ -10,8 +10,8 @@ use super::Connection;
 use crate::{
     error::{CloseReason, Code, CommandError},
     hub::{Attendance, News, SubscriberId},
-    model::{Channel, ChannelName, Member, Who},
-    protocol::{Notice, Reference, Standing},
+    model::{Channel, ChannelName, Who},
+    protocol::{Notice, Reference, Roster, Standing},
 };
 
 /// News of one channel that are sent at once; others get a turn after them.
@@ -46,18 +46,18 @@ impl Attendances {
 
 impl Connection {
     /// In protocols where whoever subscribes is there, joins the channel; gives who is there, oneself among them.
-    pub(super) fn attend(&mut self, name: &Arc<str>, channel: &Channel) -> Vec<Arc<Member>> {
+    pub(super) fn attend(&mut self, name: &Arc<str>, channel: &Channel) -> Option<Arc<Roster>> {
         let Channel::Messages(channel) = channel else {
-            return Vec::new();
+            return None;
         };
         if !self.dialect.dialect().counts_subscribers() {
-            return Vec::new();
+            return None;
         }
         let who = self.who();
         let attendance = self.attendance(name, channel);
         // A channel that has as many members as are kept is listened to all the same.
         let _ = attendance.join(who, None, SystemTime::now());
-        attendance.members()
+        Some(attendance.roster())
     }
 
     fn attendance(&mut self, name: &Arc<str>, channel: &ChannelName) -> &mut Attendance {
@@ -157,8 +157,8 @@ impl Connection {
         let Some(attendance) = self.attendances.by_channel.get(channel) else {
             return;
         };
-        let members = attendance.members();
-        match self.codec.encode(&Notice::Members { channel, members: &members }) {
+        let roster = attendance.roster();
+        match self.codec.encode(&Notice::Members { channel, members: roster.json(self.dialect) }) {
             Some(frame) => self.link.send(frame),
             None => self.closing = Some(CloseReason::TooSlow),
         }

@@ -16,8 +16,8 @@ use std::{
 };
 
 use super::{
-    Address, Announced, ClientLimits, Codec, Command, Credentials, DecodeError, DialectId, Form, Hello, Insforge,
-    Notice, Published, Reference, Since,
+    Address, Announced, Attendee, ClientLimits, Codec, Command, Credentials, DecodeError, DialectId, Form, Hello,
+    Insforge, Notice, Published, Reference, Roster, Since,
 };
 use crate::{
     error::{Code, CommandError},
@@ -72,7 +72,7 @@ fn check_file(file: &Path, dialect: DialectId) {
 fn play(step: &str, codec: &mut dyn Codec, dialect: DialectId) -> Vec<String> {
     let answer = match step.split_once(' ') {
         Some((">", frame)) => format!("? {}", decoded(frame, codec)),
-        Some(("!", name)) => format!("< {}", told(name, codec)),
+        Some(("!", name)) => format!("< {}", told(name, codec, dialect)),
         Some(("~", step)) => format!("< {}", moved(step, dialect)),
         Some(("@", event)) => format!("< {}", happened(event, dialect)),
         _ => return vec![step.to_owned()],
@@ -146,8 +146,10 @@ fn offset(number: i64) -> Offset {
     Offset::new(number).expect("small")
 }
 
-fn members() -> [Arc<Member>; 2] {
-    [member(Who::User("ann".into()), Some(r#"{"busy":true}"#)), member(Who::Connection("c0ffee".into()), None)]
+fn roster() -> Roster {
+    let ann = member(Who::User("ann".into()), Some(r#"{"busy":true}"#));
+    let attendees = [ann, member(Who::Connection("c0ffee".into()), None)].map(|it| Arc::new(Attendee::new(it)));
+    Roster::new(attendees.into())
 }
 
 fn member(who: Who, state: Option<&str>) -> Arc<Member> {
@@ -190,7 +192,7 @@ fn orders() -> (Columns, TableGrant) {
     (columns, grant)
 }
 
-fn told(name: &str, codec: &mut dyn Codec) -> String {
+fn told(name: &str, codec: &mut dyn Codec, dialect: DialectId) -> String {
     let address = Address { id: "mine".into(), channel: "table:orders".into() };
     let (name, reference) = match name.split_once(" for ") {
         Some((name, "nobody")) => (name, None),
@@ -201,7 +203,8 @@ fn told(name: &str, codec: &mut dyn Codec) -> String {
     let (columns, grant) = orders();
     let some = columns.intersect(|name| name == "name");
     let (identity, nobody) = (somebody(), nobody());
-    let members = members();
+    let roster = roster();
+    let members = roster.json(dialect);
     let limits = ClientLimits { frame_bytes: 1024, subscriptions: 100, messages_per_second: 10, messages_burst: 20 };
     let subscribed = |recovered, table| Notice::Subscribed {
         reference,
@@ -209,7 +212,7 @@ fn told(name: &str, codec: &mut dyn Codec) -> String {
         offset: offset(17),
         recovered,
         table,
-        members: &members,
+        members,
     };
     let hello = |offset, identity| {
         Notice::Hello(Hello { offset, connection: "c0ffee", identity, heartbeat_ms: 30_000, limits })
@@ -233,7 +236,7 @@ fn told(name: &str, codec: &mut dyn Codec) -> String {
         "published again" => Notice::Published { reference: None, message_id: "11-22", duplicate: true },
         "identified" => Notice::Identified { reference, identity: &identity },
         "attending" => Notice::Attending { reference, channel: "room:1" },
-        "members" => Notice::Members { channel: "room:1", members: &members },
+        "members" => Notice::Members { channel: "room:1", members },
         "pong" => Notice::Pong { reference, offset: Some(offset(17)) },
         "heartbeat" => Notice::Heartbeat { offset: Some(offset(17)) },
         "gap" => Notice::Gap { address: &address, gap: &retention },

@@ -9,6 +9,7 @@ mod json;
 mod message;
 mod native;
 mod published;
+mod roster;
 mod row;
 mod seed;
 
@@ -25,6 +26,7 @@ use crate::{
 pub use announced::Announced;
 pub use insforge::{Insforge, engine};
 pub use published::{Body, Form, Matches, Published};
+pub use roster::{Attendee, NOBODY, Roster};
 
 /// Every dialect that is spoken here. [`DialectId`] is an index of it.
 pub static DIALECTS: [&dyn Dialect; 6] =
@@ -91,6 +93,13 @@ pub trait Dialect: Sync {
     /// Encodes news of who is on a channel, or gives `None` when there is no word for them. Called at most once for each.
     fn presence(&self, change: &PresenceChange) -> Option<String> {
         let _ = change;
+        None
+    }
+
+    /// Encodes somebody who is on a channel, as a part of a list, or gives `None` when there is no word for members. Called
+    /// at most once for each.
+    fn member(&self, member: &Member) -> Option<String> {
+        let _ = member;
         None
     }
 
@@ -281,8 +290,8 @@ pub enum Notice<'a> {
         recovered: bool,
         /// For table channels: the columns that will come, and what the role may read.
         table: Option<(&'a Columns, &'a TableGrant)>,
-        /// Who is there, in protocols where whoever subscribes is.
-        members: &'a [Arc<Member>],
+        /// Who is there, in protocols where whoever subscribes is: the [`Roster`] in JSON.
+        members: &'a str,
     },
     /// It stands to a channel as it wished; who is there follows.
     Attending {
@@ -295,8 +304,8 @@ pub enum Notice<'a> {
     Members {
         /// The channel.
         channel: &'a str,
-        /// All of them.
-        members: &'a [Arc<Member>],
+        /// All of them: the [`Roster`] in JSON.
+        members: &'a str,
     },
     /// A subscription has ended as the client wished.
     Unsubscribed {

@@ -15,6 +15,7 @@ use crate::{
     model::{Credential, Member, Move, Offset, PresenceChange},
     protocol::{
         Address, Codec, Command, Credentials, DecodeError, Notice, Publish, Reference, Since, Subscribe, Token,
+        json::Members,
     },
 };
 
@@ -56,9 +57,7 @@ impl Codec for InsforgeCodec {
                 Some(format!("44{}", json(&wire::Refused { message: &refusal(*credential, error) })))
             }
             Notice::Subscribed { reference, address, offset, recovered, members, .. } => {
-                let presence = wire::Presence { members: members.iter().map(|it| member(it)).collect() };
-                let (offset, recovered) = (Some(offset.get()), Some(*recovered));
-                ack(*reference, &Ack { presence: Some(presence), offset, recovered, ..Ack::ok(Some(&address.channel)) })
+                reference.map(|reference| subscribed(reference, &address.channel, members, *offset, *recovered))
             }
             Notice::Unsubscribed { reference, address } => ack(*reference, &Ack::ok(Some(&address.channel))),
             Notice::Published { reference, message_id, .. } => {
@@ -228,6 +227,11 @@ fn member(it: &Member) -> wire::Member<'_> {
     wire::Member { kind: it.who.kind(), presence_id: it.who.name(), joined_at: it.joined_at.to_string() }
 }
 
+/// Somebody in the list of those who are there.
+pub(super) fn member_text(it: &Member) -> String {
+    json(&member(it))
+}
+
 /// Somebody came or went. What members say of themselves has no word here.
 pub(super) fn presence(change: &PresenceChange) -> Option<String> {
     let name = match change.step {
@@ -246,6 +250,17 @@ pub(super) fn presence(change: &PresenceChange) -> Option<String> {
 
 fn event<T: Serialize>(name: &str, body: &T) -> String {
     format!("42{}", json(&(name, body)))
+}
+
+/// The answer to who has subscribed. Who is there is JSON already, and may be most of it: it is copied once.
+fn subscribed(reference: &Reference, channel: &str, members: &str, offset: Offset, recovered: bool) -> String {
+    let mut text = String::with_capacity(members.len() + channel.len() + 128);
+    text.extend(["43", &*reference.0, "[{"]);
+    let mut answer = Members(&mut text);
+    answer.raw("ok", true).text("channel", channel).raw("presence", format_args!(r#"{{"members":{members}}}"#));
+    answer.raw("offset", offset).raw("recovered", recovered);
+    text.push_str("}]");
+    text
 }
 
 /// The answer to a client that waits for one.

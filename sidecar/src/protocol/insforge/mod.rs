@@ -9,7 +9,7 @@ mod wire;
 use super::{Address, Body, Codec, Dialect, Form, json::push_text};
 use crate::{
     error::Code,
-    model::{Event, PresenceChange},
+    model::{Event, Member, PresenceChange},
 };
 
 /// What servers of this protocol do not agree on.
@@ -61,6 +61,10 @@ impl Dialect for Insforge {
 
     fn presence(&self, change: &PresenceChange) -> Option<String> {
         codec::presence(change)
+    }
+
+    fn member(&self, member: &Member) -> Option<String> {
+        Some(codec::member_text(member))
     }
 
     fn counts_subscribers(&self) -> bool {

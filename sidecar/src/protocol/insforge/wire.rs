@@ -51,12 +51,6 @@ pub(super) struct Ack<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) channel: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) presence: Option<Presence<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) offset: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) recovered: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<Error<'a>>,
@@ -65,14 +59,8 @@ pub(super) struct Ack<'a> {
 impl<'a> Ack<'a> {
     /// It was done.
     pub(super) fn ok(channel: Option<&'a str>) -> Self {
-        Self { ok: true, channel, presence: None, offset: None, recovered: None, message_id: None, error: None }
+        Self { ok: true, channel, message_id: None, error: None }
     }
-}
-
-/// Who is there.
-#[derive(Serialize)]
-pub(super) struct Presence<'a> {
-    pub(super) members: Vec<Member<'a>>,
 }
 
 /// Somebody who is there.

@@ -32,11 +32,12 @@ impl Codec for NativeCodec {
     }
 
     fn encode(&mut self, notice: &Notice<'_>) -> Option<String> {
-        if let Notice::Snapshot { address, rows, columns, end } = notice {
-            return Some(encode::snapshot(address, rows, columns, *end));
-        }
-        let frame = server_frame(notice);
-        Some(serde_json::to_string(&frame).expect("frames have text keys only, so they are always JSON"))
+        Some(match notice {
+            Notice::Snapshot { address, rows, columns, end } => encode::snapshot(address, rows, columns, *end),
+            Notice::Members { channel, members } => encode::presence(channel, "sync", members),
+            notice => serde_json::to_string(&server_frame(notice))
+                .expect("frames have text keys only, so they are always JSON"),
+        })
     }
 }
 
@@ -216,11 +217,9 @@ fn server_frame<'a>(notice: &'a Notice<'_>) -> ServerFrame<'a> {
             position: error.position,
             is_final: error.is_final,
         },
-        Notice::Members { channel, members } => {
-            ServerFrame::Presence(encode::presence(channel, "sync", members.iter().map(|it| &**it)))
-        }
-        // Snapshots are written by [`encode`], and the opening request says who is there.
+        // Snapshots and members are written by [`encode`], and the opening request says who is there.
         Notice::Snapshot { .. }
+        | Notice::Members { .. }
         | Notice::Refused { .. }
         | Notice::Subscribed { .. }
         | Notice::Unsubscribed { .. }

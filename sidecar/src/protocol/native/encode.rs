@@ -1,6 +1,7 @@
 //! Events as native frames.
 
-use super::wire::{PresenceFrame, PresentMember, ServerFrame};
+use std::fmt::Display;
+
 use crate::{
     model::{Columns, Event, EventKind, GapReason, Member, Move, Offset, Op, PresenceChange, Relation, RowChange},
     protocol::{Address, Body, Form, json::Members, message, row},
@@ -29,26 +30,30 @@ pub(super) fn event(event: &Event, form: &Form) -> Option<Body> {
 }
 
 /// Somebody came, changed or went. Whoever changes comes with what it says of itself now.
-pub(super) fn presence_change(change: &PresenceChange) -> Option<String> {
+pub(super) fn presence_change(change: &PresenceChange) -> String {
     let event = if change.step == Move::Leave { "leave" } else { "join" };
-    let frame = presence(change.channel.as_str(), event, std::iter::once(&*change.member));
-    serde_json::to_string(&ServerFrame::Presence(frame)).ok()
+    presence(change.channel.as_str(), event, format_args!("[{}]", member(&change.member)))
 }
 
-/// Who is on a channel.
-pub(super) fn presence<'a>(
-    channel: &'a str,
-    event: &'static str,
-    members: impl Iterator<Item = &'a Member>,
-) -> PresenceFrame<'a> {
-    let member = |it: &'a Member| PresentMember {
-        id: it.who.name(),
-        kind: it.who.kind(),
-        joined_at: it.joined_at.to_string(),
-        // It was cut out of JSON, so it parses again.
-        state: it.state.as_deref().and_then(|json| serde_json::from_str(json).ok()),
-    };
-    PresenceFrame { channel, event, members: members.map(member).collect() }
+/// Who is on a channel, or who came or went: `members` is a JSON list.
+pub(super) fn presence(channel: &str, event: &'static str, members: impl Display) -> String {
+    let mut json = String::from("{");
+    let mut frame = Members(&mut json);
+    frame.plain_text("type", "presence").text("channel", channel).plain_text("event", event).raw("members", members);
+    json.push('}');
+    json
+}
+
+/// Somebody who is there.
+pub(super) fn member(it: &Member) -> String {
+    let mut json = String::from("{");
+    let mut member = Members(&mut json);
+    member.text("id", it.who.name()).plain_text("type", it.who.kind()).plain_text("joined_at", it.joined_at);
+    if let Some(state) = it.state.as_deref() {
+        member.raw("state", state);
+    }
+    json.push('}');
+    json
 }
 
 /// A part of a snapshot. The rows are JSON already, so nothing is parsed that is not projected.

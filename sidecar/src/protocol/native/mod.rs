@@ -6,7 +6,7 @@ mod wire;
 
 use super::{Address, Body, Codec, Dialect, Form};
 use crate::{
-    model::{Event, PresenceChange},
+    model::{Event, Member, PresenceChange},
     protocol::json::Members,
 };
 
@@ -27,7 +27,11 @@ impl Dialect for Native {
     }
 
     fn presence(&self, change: &PresenceChange) -> Option<String> {
-        encode::presence_change(change)
+        Some(encode::presence_change(change))
+    }
+
+    fn member(&self, member: &Member) -> Option<String> {
+        Some(encode::member(member))
     }
 
     fn address(&self, address: &Address) -> Box<str> {

@@ -84,7 +84,6 @@ pub(super) enum ServerFrame<'a> {
         limits: ClientLimits,
     },
     Ack(Ack<'a>),
-    Presence(PresenceFrame<'a>),
     Pong {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<&'a RawValue>,
@@ -123,24 +122,6 @@ pub(super) enum ServerFrame<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         position: Option<usize>,
     },
-}
-
-/// Who is on a channel, or who came or went.
-#[derive(Serialize)]
-pub(super) struct PresenceFrame<'a> {
-    pub(super) channel: &'a str,
-    pub(super) event: &'static str,
-    pub(super) members: Vec<PresentMember<'a>>,
-}
-
-#[derive(Serialize)]
-pub(super) struct PresentMember<'a> {
-    pub(super) id: &'a str,
-    #[serde(rename = "type")]
-    pub(super) kind: &'static str,
-    pub(super) joined_at: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) state: Option<&'a RawValue>,
 }
 
 /// The one good answer to a command; which members it has depends on the command.
