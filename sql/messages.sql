@@ -20,6 +20,8 @@ create table realtime.messages (
   created_at         timestamptz not null default now()
 ) with (fillfactor = 90);  -- room for the counters, which stand in no index: their updates stay on the page
 create index messages_channel_name_created_at on realtime.messages (channel_name, created_at);
+-- For the worker, which looks for old ones every ten seconds and must not read all others, and for lists of the newest.
+create index messages_created_at on realtime.messages (created_at);
 comment on table realtime.messages is 'Published messages. INSERT policies decide who may publish. Not dumped: a restore must not send them again.';
 comment on column realtime.messages.ws_audience_count is 'Subscriptions that the message was delivered to while it was new.';
 comment on column realtime.messages.wh_audience_count is 'Webhooks of the channel when the message was published.';
@@ -133,6 +135,8 @@ create function realtime.cleanup_messages(batch int default 1000) returns int
 as $$
 declare
   keep constant interval := realtime._messages_retention();
+  -- Once: an index cannot be asked for what is less than a value that changes while it is read.
+  cutoff constant timestamptz := clock_timestamp() - keep;
   n int;
 begin
   if keep is null then
@@ -140,8 +144,8 @@ begin
   end if;
   with old as (
     select m.id from realtime.messages m
-     where m.created_at < clock_timestamp() - keep
-     limit batch for update skip locked)
+     where m.created_at < cutoff
+     order by m.created_at limit batch for update skip locked)
   delete from realtime.messages m using old where m.id = old.id;
   get diagnostics n = row_count;
   return n;

@@ -69,7 +69,7 @@ create function realtime.keep_house() returns text
   set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 begin
-  perform realtime.cleanup_messages();
+  perform realtime.cleanup_messages(10000);
   perform realtime.cleanup_webhook_deliveries(10000);
   perform realtime.save_policies();
   begin

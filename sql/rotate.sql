@@ -29,11 +29,14 @@ begin
   -- time up to the tick that ends a finished segment, because a tick often needs rows in the segment before its own. The
   -- newest tick of all never goes: the next one is counted from it.
   loop
-    with ends as (select distinct on (t.segment) t.id, t.last_offset, t.snapshot, t.at < clock_timestamp() - keep as is_old
-                    from realtime.ticks t where t.segment <> now_state.segment order by t.segment, t.id desc)
+    with ends as (
+      select t.* from generate_series(0, 7) k cross join lateral (
+               select t.id, t.last_offset, t.snapshot, t.at < clock_timestamp() - keep as is_old
+                 from realtime.ticks t where t.segment = k order by t.id desc limit 1) t
+       where k <> now_state.segment)
     select e.* into last_dropped from ends e
      where e.id > reached and e.id >= coalesce((select max(o.id) from ends o where o.is_old), 0)
-       and e.id < (select max(t.id) from realtime.ticks t)
+       and e.id < (select t.id from realtime.ticks t order by t.id desc limit 1)
      order by e.id limit 1;
     exit when not found or not last_dropped.is_old and realtime._log_bytes() <= bytes_max;
     reached := last_dropped.id;

@@ -17,10 +17,11 @@ select realtime._keep_ours('realtime._watched');
 
 create view realtime._watchable as
   with recursive ours as materialized (
-    select t.tgrelid, t.oid, t.xmin::text as written, t.tgenabled, t.tgtype & 1 <> 0 as is_row, t.tgtype & 32 <> 0 as is_truncate
-      from pg_trigger t where t.tgfoid = 'realtime.notify_table_change()'::regprocedure),
+    select t.tgrelid, bool_or(t.tgtype & 32 <> 0) as has_truncate,
+           string_agg(t.oid || ' ' || t.xmin::text || ' ' || t.tgenabled::text, ' ' order by t.oid) filter (where t.tgtype & 1 <> 0) as triggers
+      from pg_trigger t where t.tgfoid = 'realtime.notify_table_change()'::regprocedure group by t.tgrelid),
   members(relation, parent, root) as (
-    select distinct c.oid, null::oid, c.oid from ours join pg_class c on c.oid = ours.tgrelid where not c.relispartition
+    select c.oid, null::oid, c.oid from ours join pg_class c on c.oid = ours.tgrelid where not c.relispartition
     union all
     select i.inhrelid, i.inhparent, m.root from members m join pg_inherits i on i.inhparent = m.relation
       join pg_class c on c.oid = i.inhrelid where c.relispartition and not i.inhdetachpending)
@@ -28,10 +29,9 @@ create view realtime._watchable as
          (select md5(string_agg(a.xmin::text, ' ' order by a.attnum)) from pg_attribute a where a.attrelid = m.relation and a.attnum > 0) as altered,
          (select coalesce(jsonb_object_agg(a.attnum, jsonb_build_array(a.atttypid::bigint, a.atttypmod, a.attmissingval::text)), '{}')
             from pg_attribute a where a.attrelid = m.relation and a.attnum > 0 and not a.attisdropped) as columns,
-         (select string_agg(o.oid || ' ' || o.written || ' ' || o.tgenabled::text, ' ' order by o.oid) from ours o where o.tgrelid = m.relation and o.is_row) as triggers,
-         c.relkind = 'r' and exists (select from ours o where o.tgrelid = m.root and o.is_truncate)
-           and not exists (select from ours o where o.tgrelid = m.relation and o.is_truncate) as misses_truncate
-    from members m join pg_class c on c.oid = m.relation;
+         own.triggers, c.relkind = 'r' and root.has_truncate and not coalesce(own.has_truncate, false) as misses_truncate
+    from members m join pg_class c on c.oid = m.relation
+      left join ours own on own.tgrelid = m.relation left join ours root on root.tgrelid = m.root;
 
 -- Whether anything about any table may have changed since this session asked last.
 create function realtime._relations_changed() returns boolean
@@ -51,16 +51,6 @@ as $$
       or exists (select from jsonb_each(is_now.columns) n left join jsonb_each(was.columns) w on w.key = n.key
                   where case when w.key is null then n.value ->> 2 is not null
                              else w.value -> 0 <> n.value -> 0 or is_now.file = 0 and w.value -> 1 <> n.value -> 1 end)
-$$;
-
--- Whether a table was enabled and is not now. It is remembered, without triggers: when it is enabled again, whoever resumes
--- from before has missed what was written meanwhile.
-create function realtime._is_disabled(was realtime._watched) returns boolean
-  language sql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select was.parent is null and exists (select from pg_class c where c.oid = was.relation and not c.relispartition)
-     and not exists (select from realtime._watchable v where v.relation = was.relation)
 $$;
 
 -- The first look at a table, made where it is enabled: what happens to it before the next look has something to be compared
@@ -94,12 +84,13 @@ exception when lock_not_available then
   return true;
 end $$;
 
+-- One look at the catalog, however many tables there are: this comes between two ticks.
 create function realtime._notice_changes(always boolean) returns int
   language plpgsql
   set search_path = pg_catalog, pg_temp set jit = off set lock_timeout = '500ms'
 as $$
 declare
-  difference record; told oid[] := '{}'; relation_told oid; n int := 0;
+  difference record; told oid[] := '{}'; relation_told oid; n int := 0; seen realtime._watched[]; disabled oid[];
 begin
   if not realtime._relations_changed() and not always then
     return 0;
@@ -108,9 +99,10 @@ begin
   perform set_config('synchronous_commit', 'local', true);
   -- A statement of its own: what follows must see what whoever held the lock before us has written.
   lock table realtime._watched in share update exclusive mode;
+  seen := array(select row(v.*)::realtime._watched from realtime._watchable v);
   for difference in
-    select w as was, v::text::realtime._watched as is_now, coalesce(w.relation, v.relation) as relation
-      from realtime._watched w full join realtime._watchable v on v.relation = w.relation where w::text is distinct from v::text
+    select w as was, v as is_now, coalesce(w.relation, v.relation) as relation
+      from realtime._watched w full join unnest(seen) v on v.relation = w.relation where w::text is distinct from v::text
       and (v.relation is not null or w.triggers is not null)
   loop
     if (difference.was).relation is null then
@@ -130,16 +122,22 @@ begin
     end if;
   end loop;
 
-  told := array(select distinct t from unnest(told) t join realtime._watchable v on v.relation = t);
+  told := array(select distinct t from unnest(told) t join unnest(seen) v on v.relation = t);
   foreach relation_told in array told loop
-    if not realtime._leave_gap(relation_told, exists (select from realtime._watchable v where v.relation = relation_told and v.parent = any (told))) then
+    if not realtime._leave_gap(relation_told, exists (select from unnest(seen) v where v.relation = relation_told and v.parent = any (told))) then
       raise exception 'table % is locked', relation_told::regclass using errcode = 'lock_not_available', hint = 'It is tried again.';
     end if;
     n := n + 1;
   end loop;
-  delete from realtime._watched w where not exists (select from realtime._watchable v where v.relation = w.relation and v::text = w::text)
-     and not realtime._is_disabled(w);
-  update realtime._watched w set triggers = null where w.triggers is not null and realtime._is_disabled(w);
-  insert into realtime._watched select v.* from realtime._watchable v on conflict do nothing;
+
+  -- Tables that were enabled and are not now. They are remembered, without triggers: when one is enabled again, whoever
+  -- resumes from before has missed what was written meanwhile.
+  disabled := array(select w.relation from realtime._watched w join pg_class c on c.oid = w.relation
+                     where w.parent is null and not c.relispartition and not exists (select from unnest(seen) v where v.relation = w.relation));
+  delete from realtime._watched w
+   where not exists (select from unnest(seen) v where v.relation = w.relation and v::text = w::text) and w.relation <> all (disabled);
+  update realtime._watched w set triggers = null where w.triggers is not null and w.relation = any (disabled);
+  insert into realtime._watched
+    select v.* from unnest(seen) v where not exists (select from realtime._watched w where w.relation = v.relation) on conflict do nothing;
   return n;
 end $$;

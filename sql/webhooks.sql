@@ -202,11 +202,12 @@ create function realtime.cleanup_webhook_deliveries(batch int default 1000) retu
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  cutoff constant timestamptz := clock_timestamp() - realtime._setting('log_retention')::interval;
   n int;
 begin
   with old as (
     select d.id from realtime.webhook_deliveries d
-     where d.created_at < clock_timestamp() - realtime._setting('log_retention')::interval
+     where d.created_at < cutoff
      order by d.created_at limit batch for update skip locked)
   delete from realtime.webhook_deliveries d using old where d.id = old.id;
   get diagnostics n = row_count;

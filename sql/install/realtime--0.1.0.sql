@@ -519,11 +519,14 @@ begin
   -- time up to the tick that ends a finished segment, because a tick often needs rows in the segment before its own. The
   -- newest tick of all never goes: the next one is counted from it.
   loop
-    with ends as (select distinct on (t.segment) t.id, t.last_offset, t.snapshot, t.at < clock_timestamp() - keep as is_old
-                    from realtime.ticks t where t.segment <> now_state.segment order by t.segment, t.id desc)
+    with ends as (
+      select t.* from generate_series(0, 7) k cross join lateral (
+               select t.id, t.last_offset, t.snapshot, t.at < clock_timestamp() - keep as is_old
+                 from realtime.ticks t where t.segment = k order by t.id desc limit 1) t
+       where k <> now_state.segment)
     select e.* into last_dropped from ends e
      where e.id > reached and e.id >= coalesce((select max(o.id) from ends o where o.is_old), 0)
-       and e.id < (select max(t.id) from realtime.ticks t)
+       and e.id < (select t.id from realtime.ticks t order by t.id desc limit 1)
      order by e.id limit 1;
     exit when not found or not last_dropped.is_old and realtime._log_bytes() <= bytes_max;
     reached := last_dropped.id;
@@ -931,10 +934,11 @@ select realtime._keep_ours('realtime._watched');
 
 create view realtime._watchable as
   with recursive ours as materialized (
-    select t.tgrelid, t.oid, t.xmin::text as written, t.tgenabled, t.tgtype & 1 <> 0 as is_row, t.tgtype & 32 <> 0 as is_truncate
-      from pg_trigger t where t.tgfoid = 'realtime.notify_table_change()'::regprocedure),
+    select t.tgrelid, bool_or(t.tgtype & 32 <> 0) as has_truncate,
+           string_agg(t.oid || ' ' || t.xmin::text || ' ' || t.tgenabled::text, ' ' order by t.oid) filter (where t.tgtype & 1 <> 0) as triggers
+      from pg_trigger t where t.tgfoid = 'realtime.notify_table_change()'::regprocedure group by t.tgrelid),
   members(relation, parent, root) as (
-    select distinct c.oid, null::oid, c.oid from ours join pg_class c on c.oid = ours.tgrelid where not c.relispartition
+    select c.oid, null::oid, c.oid from ours join pg_class c on c.oid = ours.tgrelid where not c.relispartition
     union all
     select i.inhrelid, i.inhparent, m.root from members m join pg_inherits i on i.inhparent = m.relation
       join pg_class c on c.oid = i.inhrelid where c.relispartition and not i.inhdetachpending)
@@ -942,10 +946,9 @@ create view realtime._watchable as
          (select md5(string_agg(a.xmin::text, ' ' order by a.attnum)) from pg_attribute a where a.attrelid = m.relation and a.attnum > 0) as altered,
          (select coalesce(jsonb_object_agg(a.attnum, jsonb_build_array(a.atttypid::bigint, a.atttypmod, a.attmissingval::text)), '{}')
             from pg_attribute a where a.attrelid = m.relation and a.attnum > 0 and not a.attisdropped) as columns,
-         (select string_agg(o.oid || ' ' || o.written || ' ' || o.tgenabled::text, ' ' order by o.oid) from ours o where o.tgrelid = m.relation and o.is_row) as triggers,
-         c.relkind = 'r' and exists (select from ours o where o.tgrelid = m.root and o.is_truncate)
-           and not exists (select from ours o where o.tgrelid = m.relation and o.is_truncate) as misses_truncate
-    from members m join pg_class c on c.oid = m.relation;
+         own.triggers, c.relkind = 'r' and root.has_truncate and not coalesce(own.has_truncate, false) as misses_truncate
+    from members m join pg_class c on c.oid = m.relation
+      left join ours own on own.tgrelid = m.relation left join ours root on root.tgrelid = m.root;
 
 -- Whether anything about any table may have changed since this session asked last.
 create function realtime._relations_changed() returns boolean
@@ -965,16 +968,6 @@ as $$
       or exists (select from jsonb_each(is_now.columns) n left join jsonb_each(was.columns) w on w.key = n.key
                   where case when w.key is null then n.value ->> 2 is not null
                              else w.value -> 0 <> n.value -> 0 or is_now.file = 0 and w.value -> 1 <> n.value -> 1 end)
-$$;
-
--- Whether a table was enabled and is not now. It is remembered, without triggers: when it is enabled again, whoever resumes
--- from before has missed what was written meanwhile.
-create function realtime._is_disabled(was realtime._watched) returns boolean
-  language sql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select was.parent is null and exists (select from pg_class c where c.oid = was.relation and not c.relispartition)
-     and not exists (select from realtime._watchable v where v.relation = was.relation)
 $$;
 
 -- The first look at a table, made where it is enabled: what happens to it before the next look has something to be compared
@@ -1008,12 +1001,13 @@ exception when lock_not_available then
   return true;
 end $$;
 
+-- One look at the catalog, however many tables there are: this comes between two ticks.
 create function realtime._notice_changes(always boolean) returns int
   language plpgsql
   set search_path = pg_catalog, pg_temp set jit = off set lock_timeout = '500ms'
 as $$
 declare
-  difference record; told oid[] := '{}'; relation_told oid; n int := 0;
+  difference record; told oid[] := '{}'; relation_told oid; n int := 0; seen realtime._watched[]; disabled oid[];
 begin
   if not realtime._relations_changed() and not always then
     return 0;
@@ -1022,9 +1016,10 @@ begin
   perform set_config('synchronous_commit', 'local', true);
   -- A statement of its own: what follows must see what whoever held the lock before us has written.
   lock table realtime._watched in share update exclusive mode;
+  seen := array(select row(v.*)::realtime._watched from realtime._watchable v);
   for difference in
-    select w as was, v::text::realtime._watched as is_now, coalesce(w.relation, v.relation) as relation
-      from realtime._watched w full join realtime._watchable v on v.relation = w.relation where w::text is distinct from v::text
+    select w as was, v as is_now, coalesce(w.relation, v.relation) as relation
+      from realtime._watched w full join unnest(seen) v on v.relation = w.relation where w::text is distinct from v::text
       and (v.relation is not null or w.triggers is not null)
   loop
     if (difference.was).relation is null then
@@ -1044,17 +1039,23 @@ begin
     end if;
   end loop;
 
-  told := array(select distinct t from unnest(told) t join realtime._watchable v on v.relation = t);
+  told := array(select distinct t from unnest(told) t join unnest(seen) v on v.relation = t);
   foreach relation_told in array told loop
-    if not realtime._leave_gap(relation_told, exists (select from realtime._watchable v where v.relation = relation_told and v.parent = any (told))) then
+    if not realtime._leave_gap(relation_told, exists (select from unnest(seen) v where v.relation = relation_told and v.parent = any (told))) then
       raise exception 'table % is locked', relation_told::regclass using errcode = 'lock_not_available', hint = 'It is tried again.';
     end if;
     n := n + 1;
   end loop;
-  delete from realtime._watched w where not exists (select from realtime._watchable v where v.relation = w.relation and v::text = w::text)
-     and not realtime._is_disabled(w);
-  update realtime._watched w set triggers = null where w.triggers is not null and realtime._is_disabled(w);
-  insert into realtime._watched select v.* from realtime._watchable v on conflict do nothing;
+
+  -- Tables that were enabled and are not now. They are remembered, without triggers: when one is enabled again, whoever
+  -- resumes from before has missed what was written meanwhile.
+  disabled := array(select w.relation from realtime._watched w join pg_class c on c.oid = w.relation
+                     where w.parent is null and not c.relispartition and not exists (select from unnest(seen) v where v.relation = w.relation));
+  delete from realtime._watched w
+   where not exists (select from unnest(seen) v where v.relation = w.relation and v::text = w::text) and w.relation <> all (disabled);
+  update realtime._watched w set triggers = null where w.triggers is not null and w.relation = any (disabled);
+  insert into realtime._watched
+    select v.* from unnest(seen) v where not exists (select from realtime._watched w where w.relation = v.relation) on conflict do nothing;
   return n;
 end $$;
 
@@ -1152,6 +1153,8 @@ create table realtime.messages (
   created_at         timestamptz not null default now()
 ) with (fillfactor = 90);  -- room for the counters, which stand in no index: their updates stay on the page
 create index messages_channel_name_created_at on realtime.messages (channel_name, created_at);
+-- For the worker, which looks for old ones every ten seconds and must not read all others, and for lists of the newest.
+create index messages_created_at on realtime.messages (created_at);
 comment on table realtime.messages is 'Published messages. INSERT policies decide who may publish. Not dumped: a restore must not send them again.';
 comment on column realtime.messages.ws_audience_count is 'Subscriptions that the message was delivered to while it was new.';
 comment on column realtime.messages.wh_audience_count is 'Webhooks of the channel when the message was published.';
@@ -1265,6 +1268,8 @@ create function realtime.cleanup_messages(batch int default 1000) returns int
 as $$
 declare
   keep constant interval := realtime._messages_retention();
+  -- Once: an index cannot be asked for what is less than a value that changes while it is read.
+  cutoff constant timestamptz := clock_timestamp() - keep;
   n int;
 begin
   if keep is null then
@@ -1272,8 +1277,8 @@ begin
   end if;
   with old as (
     select m.id from realtime.messages m
-     where m.created_at < clock_timestamp() - keep
-     limit batch for update skip locked)
+     where m.created_at < cutoff
+     order by m.created_at limit batch for update skip locked)
   delete from realtime.messages m using old where m.id = old.id;
   get diagnostics n = row_count;
   return n;
@@ -1486,11 +1491,12 @@ create function realtime.cleanup_webhook_deliveries(batch int default 1000) retu
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  cutoff constant timestamptz := clock_timestamp() - realtime._setting('log_retention')::interval;
   n int;
 begin
   with old as (
     select d.id from realtime.webhook_deliveries d
-     where d.created_at < clock_timestamp() - realtime._setting('log_retention')::interval
+     where d.created_at < cutoff
      order by d.created_at limit batch for update skip locked)
   delete from realtime.webhook_deliveries d using old where d.id = old.id;
   get diagnostics n = row_count;
@@ -1572,7 +1578,7 @@ create function realtime.keep_house() returns text
   set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 begin
-  perform realtime.cleanup_messages();
+  perform realtime.cleanup_messages(10000);
   perform realtime.cleanup_webhook_deliveries(10000);
   perform realtime.save_policies();
   begin

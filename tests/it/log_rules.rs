@@ -133,3 +133,29 @@ async fn a_mark_that_a_full_log_owes_is_owed_after_a_crash() {
     let reasons = "select distinct reason from realtime.status() s, realtime.read(s.oldest, 100, 100000, null, null) where kind = 'e'";
     assert_eq!(database.text(reasons).await, "log_full");
 }
+
+/// House is kept between two ticks, every ten seconds: it must not take the longer the more there is.
+#[tokio::test]
+async fn rotation_does_not_read_all_ticks() {
+    let database = database(shared().await).await;
+    database
+        .exec(
+            "insert into realtime.tick_1 select n, t.history, t.incarnation, t.snapshot, n, n, '{}', '{}', '{}', now()
+               from generate_series(-20000, -1) n, realtime.ticks t",
+        )
+        .await;
+    let read = database.rows_read("select realtime.rotate()", "relname ~ '^tick_[0-7]$'").await;
+    assert!(read < 200, "{read} rows");
+}
+
+#[tokio::test]
+async fn a_look_at_the_tables_reads_the_catalog_once() {
+    let database = database(shared().await).await;
+    let table = "execute format('create table t%s (id int primary key)', n);
+                 perform realtime.enable_realtime(format('t%s', n)::regclass);";
+    database.exec(&format!("do $$ begin for n in 1..100 loop {table} end loop; end $$")).await;
+    database.exec("select realtime._notice_changes(true)").await;
+    let triggers = database.text("select count(*) from pg_trigger").await.parse::<i64>().unwrap();
+    let read = database.rows_read("select realtime._notice_changes(true)", "relname = 'pg_trigger'").await;
+    assert!(read <= triggers, "{read} rows of {triggers}");
+}

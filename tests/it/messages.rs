@@ -207,3 +207,25 @@ async fn cg_13_notifications_carry_no_data() {
         assert_eq!((channel.as_str(), payload.as_str()), ("realtime", ""));
     }
 }
+
+/// The worker looks for old ones every ten seconds, between two ticks.
+#[tokio::test]
+async fn neither_retention_nor_a_list_reads_all_messages() {
+    let stack = Stack::with(ROOMS).await;
+    // Not events of the log: this is about their table.
+    let messages = "insert into realtime.messages (channel_name, event_name, created_at)
+                    select 'room:' || n % 100, 'said', now() - n * interval '1 second' from generate_series(1, 20000) n";
+    let deliveries = "insert into realtime.webhook_deliveries (message_id, url, host, state, created_at)
+                      select id, 'https://example.com/', 'example.com', 'delivered', created_at from realtime.messages";
+    stack.exec(&format!("set session_replication_role = replica; {messages}; {deliveries}")).await;
+    stack.exec("reset session_replication_role").await;
+    stack.exec("vacuum analyze realtime.messages, realtime.webhook_deliveries").await;
+    for (look, table) in [
+        ("realtime.cleanup_messages(10000)", "messages"),
+        ("realtime.admin_messages(null, null, 100, 0, 1000000)", "messages"),
+        ("realtime.cleanup_webhook_deliveries(10000)", "webhook_deliveries"),
+    ] {
+        let read = stack.rows_read(&format!("select count(*) from {look}"), &format!("relname = '{table}'")).await;
+        assert!(read < 200, "{look}: {read} rows");
+    }
+}

@@ -108,6 +108,22 @@ impl Database {
         self.rows_or_error(sql).await.unwrap_or_else(|error| panic!("{error:?} in: {sql:.300}"))
     }
 
+    /// How many rows of some tables a statement reads, whether one after the other or by an index. `tables`: a condition on
+    /// `pg_class`' names.
+    ///
+    /// # Panics
+    ///
+    /// When the statement fails.
+    pub async fn rows_read(&self, statement: &str, tables: &str) -> i64 {
+        // What was read before in this session may be counted as well, as long as it has not been reported.
+        let so_far = format!(
+            "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint from pg_stat_xact_all_tables where {tables}"
+        );
+        let rows = self.rows(&format!("begin; {so_far}; {statement}; {so_far}; commit")).await;
+        let count = |row: Option<&Vec<Option<String>>>| row.unwrap()[0].as_ref().unwrap().parse::<i64>().unwrap();
+        count(rows.last()) - count(rows.first())
+    }
+
     /// The session is made anew when the server has ended it.
     async fn rows_or_error(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
         let mut client = self.client.lock().await;

@@ -13,7 +13,7 @@ use crate::{
 
 /// Something is wrong that waiting does not mend. All of it was logged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} in the database to be mended first", faults(.0.len()))]
+#[error("{} to be mended first in the database", faults(.0.len()))]
 pub struct Refusal(pub Vec<Finding>);
 
 fn faults(count: usize) -> String {
