@@ -286,6 +286,9 @@ async fn a_database_is_dropped_by_force_with_everything_alive() {
     let stack = Stack::with(TABLE).await;
     let mut client = stack.native().await;
     client.subscribe("table:t").await;
+    // Until then it would refuse to serve a database that is not there.
+    eventually("the database was looked at", async || stack.sidecar.log().contains("as they must be").then_some(()))
+        .await;
     let (server, name) = (stack.server().clone(), stack.name().to_owned());
     spawn_blocking(move || server.psql("postgres", &format!("drop database {name} with (force)"))).await.unwrap();
     assert_eq!(client.expect("status").await["database"], "down");

@@ -36,7 +36,11 @@ pub async fn guard(config: &Config, database: &Database, stop: CancellationToken
             found(Severity::Warning).for_each(|finding| warn!(remedy = finding.remedy, "{}", finding.what));
             found(Severity::Fault).for_each(|finding| error!(remedy = finding.remedy, "{}", finding.what));
             let faults: Vec<Finding> = found(Severity::Fault).cloned().collect();
-            return if faults.is_empty() { Ok(()) } else { Err(Refusal(faults)) };
+            if !faults.is_empty() {
+                return Err(Refusal(faults));
+            }
+            info!("the database's rights, versions and settings are as they must be");
+            return Ok(());
         }
         if is_first {
             found(Severity::Unreachable).for_each(|finding| warn!(remedy = finding.remedy, "{}", finding.what));
