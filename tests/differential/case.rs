@@ -19,6 +19,9 @@ const RESET: &str = "
     revoke fx_team from fx_plain; alter role fx_distant noinherit; alter role fx_team nobypassrls;
     create or replace function fx.is_even(n numeric) returns boolean language sql immutable as $$ select n % 2 = 0 $$";
 
+/// feature_not_supported: the judge's word for a policy that reads what the image does not hold.
+const NOT_IN_THE_IMAGE: &str = "0A000";
+
 /// One state of a row.
 #[derive(Clone, Copy, Debug)]
 struct Version {
@@ -31,13 +34,33 @@ struct Version {
 struct Event {
     old: Option<usize>,
     new: Option<usize>,
+    /// Its images are older than a column whose values of then only the rows know: they were written anew since, which
+    /// takes what the catalog knew of them.
+    is_short: bool,
 }
 
 impl Event {
+    fn new(old: Option<usize>, new: Option<usize>) -> Self {
+        Self { old, new, is_short: false }
+    }
+
     /// Verdicts on it for somebody who sees nothing of it.
     fn hidden(&self) -> Pair {
         [self.old, self.new].map(|version| if version.is_some() { b'0' } else { b'-' })
     }
+}
+
+/// Where a verdict belongs.
+#[derive(Clone, Copy, Debug)]
+struct Cell<'a> {
+    moment: &'a str,
+    channel: usize,
+    relation: u32,
+    /// Of the event.
+    offset: i64,
+    event: Event,
+    version: usize,
+    identity: usize,
 }
 
 /// One case.
@@ -49,6 +72,8 @@ pub(crate) struct Case<'a> {
     /// The side that is tested.
     pub(crate) judge: &'a Judge,
     random: Random,
+    /// Whether rows are written anew. A generator of its own, so that a seed that was noted stays the same case.
+    rewriting: Random,
     table: Table,
     identities: Vec<Identity>,
     begin: i64,
@@ -79,6 +104,7 @@ impl<'a> Case<'a> {
             oracle,
             judge,
             random,
+            rewriting: Random::new(!seed),
             table,
             identities,
             begin: 0,
@@ -162,7 +188,7 @@ impl<'a> Case<'a> {
             self.statement(statement).await;
             let new = self.version(id, part);
             self.current.push(new);
-            self.events.push(Event { old: None, new: Some(new) });
+            self.events.push(Event::new(None, Some(new)));
         }
     }
 
@@ -173,6 +199,7 @@ impl<'a> Case<'a> {
 
     /// Columns that come, go and are renamed, so that old images have another layout.
     async fn drift(&mut self) {
+        let before = self.table.columns.len();
         for _ in 0..self.random.below(3) {
             match self.random.below(4) {
                 0 => self.drop_column().await,
@@ -180,6 +207,25 @@ impl<'a> Case<'a> {
                 _ => self.add_column().await,
             }
         }
+        if self.table.columns.len() > before && self.rewriting.chance(40) {
+            self.rewrite().await;
+        }
+    }
+
+    /// What old rows have in columns that came later is in the rows from now on, and in the catalog no more.
+    async fn rewrite(&mut self) {
+        for statement in self.table.rewriting() {
+            self.statement(statement).await;
+        }
+        let last = self.table.columns.last().unwrap().sql();
+        if self.rewriting.chance(60) {
+            self.statement(format!("alter table {} alter column {last} drop default", self.table.root())).await;
+        }
+        self.shorten();
+    }
+
+    fn shorten(&mut self) {
+        self.events.iter_mut().for_each(|event| event.is_short = true);
     }
 
     async fn drop_column(&mut self) {
@@ -208,11 +254,14 @@ impl<'a> Case<'a> {
         let mut wider = self.table.clone();
         wider.add_column(of, &mut self.random);
         let column = wider.columns.last().unwrap();
-        // A checked domain has its default computed for each row, which nobody tells the log: such images are not judged.
+        // Rows are written anew for a checked domain, also when it has no default.
         let default = if is_domain { String::new() } else { format!("default {}", of.literal(self.random.place(9))) };
         let statement = format!("alter table {} add column {} {default}", wider.root(), column.definition());
         if self.try_statement(statement).await {
             self.table = wider;
+            if is_domain {
+                self.shorten();
+            }
         }
     }
 
@@ -225,7 +274,7 @@ impl<'a> Case<'a> {
                 let home = self.table.home(part);
                 self.statement(format!("delete from {home} where id = {id}")).await;
                 self.current.remove(place);
-                self.events.push(Event { old: Some(old), new: None });
+                self.events.push(Event::new(Some(old), None));
                 continue;
             }
             let moves = self.table.shape == Shape::Partitioned && self.random.chance(40);
@@ -288,7 +337,13 @@ impl<'a> Case<'a> {
             for (identity, id) in ids.iter().enumerate() {
                 let pair = answer.seen_by.get(id).map_or_else(|| event.hidden(), |pairs| pairs[n]);
                 for (verdict, version) in [(pair[0], event.old), (pair[1], event.new)] {
-                    self.compare_cell(verdict, version, channel, identity, moment).await;
+                    let Some(version) = version else {
+                        self.count.wrong += u64::from(verdict != b'-');
+                        continue;
+                    };
+                    let (event, offset) = (*event, answer.offsets[n]);
+                    let cell = Cell { moment, channel, relation, offset, event, version, identity };
+                    self.compare_cell(verdict, cell).await;
                 }
             }
         }
@@ -328,19 +383,9 @@ impl<'a> Case<'a> {
         self.events.iter().copied().filter(|event| here(event.old) && here(event.new)).collect()
     }
 
-    async fn compare_cell(
-        &mut self,
-        verdict: u8,
-        version: Option<usize>,
-        channel: usize,
-        identity: usize,
-        moment: &str,
-    ) {
-        let Some(version) = version else {
-            self.count.wrong += u64::from(verdict != b'-');
-            return;
-        };
-        let Some(native) = self.truth.get(&(channel, version)).map(|answers| answers[identity]) else { return };
+    async fn compare_cell(&mut self, verdict: u8, cell: Cell<'_>) {
+        let answers = self.truth.get(&(cell.channel, cell.version));
+        let Some(native) = answers.map(|answers| answers[cell.identity]) else { return };
         self.count.cells += 1;
         self.count.visible += u64::from(native == b'1');
         let fails = verdict == b'e' || native == b'e';
@@ -348,35 +393,48 @@ impl<'a> Case<'a> {
             self.count.failed += u64::from(fails);
             return;
         }
-        if fails && self.is_undefined(verdict, version, channel, identity).await {
+        if verdict == b'e' && self.is_unknown(cell).await {
+            self.count.unknown += 1;
+            return;
+        }
+        if fails && self.is_undefined(verdict, cell).await {
             self.count.undefined += 1;
             return;
         }
         self.count.wrong += 1;
-        self.report(verdict, native, version, channel, identity, moment);
+        self.report(verdict, native, cell);
+    }
+
+    /// Whether a policy reads what neither image nor catalog has, and the judge says that this is why there is no verdict.
+    async fn is_unknown(&self, cell: Cell<'_>) -> bool {
+        let id = i32::try_from(cell.identity).unwrap();
+        cell.event.is_short
+            && !self.judge.is_sabotaged()
+            && self.judge.failure(cell.relation, cell.offset, id).await.as_deref() == Some(NOT_IN_THE_IMAGE)
     }
 
     /// Whether Postgres gives this verdict too. Of a row that is no more it cannot be asked again; while the row was there
     /// the same was compared.
-    async fn is_undefined(&self, verdict: u8, version: usize, channel: usize, identity: usize) -> bool {
-        let (table, id) = (self.table.sql(channel), self.versions[version].id);
+    async fn is_undefined(&self, verdict: u8, cell: Cell<'_>) -> bool {
+        let (table, id) = (self.table.sql(cell.channel), self.versions[cell.version].id);
         !self.judge.is_sabotaged()
-            && (!self.current.contains(&version)
-                || self.oracle.may_say(verdict, &table, id, &self.identities[identity]).await)
+            && (!self.current.contains(&cell.version)
+                || self.oracle.may_say(verdict, &table, id, &self.identities[cell.identity]).await)
     }
 
-    fn report(&self, verdict: u8, native: u8, version: usize, channel: usize, identity: usize, moment: &str) {
+    fn report(&self, verdict: u8, native: u8, cell: Cell<'_>) {
         // Once a case is enough to look at.
         if self.judge.is_sabotaged() || self.count.wrong > 3 {
             return;
         }
         let (verdict, native) = (char::from(verdict), char::from(native));
-        let who = &self.identities[identity];
+        let who = &self.identities[cell.identity];
         println!(
-            "wrong, {moment}: judged {verdict}, Postgres {native}; {} {:?} of {} as {}, claims {}",
-            if self.current.contains(&version) { "row" } else { "former row" },
-            self.versions[version],
-            self.table.sql(channel),
+            "wrong, {}: judged {verdict}, Postgres {native}; {} {:?} of {} as {}, claims {}",
+            cell.moment,
+            if self.current.contains(&cell.version) { "row" } else { "former row" },
+            self.versions[cell.version],
+            self.table.sql(cell.channel),
             who.role.name(),
             who.claims
         );
@@ -394,8 +452,8 @@ impl<'a> Case<'a> {
 /// A row that moves to another partition leaves one table and enters another.
 fn events_of_update(old: usize, new: usize, moves: bool) -> Vec<Event> {
     if moves {
-        vec![Event { old: Some(old), new: None }, Event { old: None, new: Some(new) }]
+        vec![Event::new(Some(old), None), Event::new(None, Some(new))]
     } else {
-        vec![Event { old: Some(old), new: Some(new) }]
+        vec![Event::new(Some(old), Some(new))]
     }
 }

@@ -15,6 +15,9 @@ pub(crate) struct Count {
     pub(crate) failed: u64,
     /// Those where Postgres itself answers both, depending on its plan: an arm that fails is evaluated or not.
     pub(crate) undefined: u64,
+    /// Those without a verdict because a policy reads a column that came after the image, and rows were written anew since:
+    /// only they know what they have in it.
+    pub(crate) unknown: u64,
     /// Those where who is named fails, and who is seated is known to be no candidate without being asked.
     pub(crate) unasked: u64,
     /// Those that differ.
@@ -34,6 +37,7 @@ impl AddAssign for Count {
         self.visible += other.visible;
         self.failed += other.failed;
         self.undefined += other.undefined;
+        self.unknown += other.unknown;
         self.unasked += other.unasked;
         self.wrong += other.wrong;
         self.seats_wrong += other.seats_wrong;
@@ -51,6 +55,7 @@ impl Count {
             ("visible", self.visible),
             ("failed", self.failed),
             ("undefined", self.undefined),
+            ("unknown", self.unknown),
             ("unasked", self.unasked),
             ("rights taken", self.taken),
             ("rights refused", self.refused),

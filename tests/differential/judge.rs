@@ -66,6 +66,12 @@ impl Judge {
         Answer { offsets: row.get("offsets"), seen_by: seen_by.into_iter().zip(pairs).collect() }
     }
 
+    /// The code of the error for which there is no verdict on one event for somebody.
+    pub(crate) async fn failure(&self, relation: u32, offset: i64, id: i32) -> Option<String> {
+        let statement = "select failures[1] from realtime.judge($1, $2, $3, array[$4::int])";
+        self.client.query_one(statement, &[&relation, &(offset - 1), &offset, &id]).await.unwrap().get(0)
+    }
+
     fn pairs(&self, text: &str) -> Vec<Pair> {
         let pair = |pair: &[u8]| match self.sabotage {
             Some(Sabotage::SwapImages) => [pair[1], pair[0]],

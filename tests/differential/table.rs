@@ -230,6 +230,12 @@ impl Table {
         ]
     }
 
+    /// The statements that write all its rows anew.
+    pub(crate) fn rewriting(&self) -> Vec<String> {
+        let tables = if self.shape == Shape::Inherited { 2 } else { 1 };
+        (0..tables).map(|channel| format!("vacuum full {}", self.sql(channel))).collect()
+    }
+
     /// A row to insert.
     pub(crate) fn insertion(&self, id: i32, part: i32, random: &mut Random) -> String {
         let mut names = vec!["id".to_owned(), PART.to_owned()];

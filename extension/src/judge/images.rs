@@ -67,6 +67,24 @@ struct Mapping {
     hidden_if_partial: Rc<[i32]>,
 }
 
+/// The table that an image is of, as it is now.
+struct Own {
+    columns: pg_sys::TupleDesc,
+    /// Its file is not the one it was made with: all rows were written anew at least once, or went.
+    is_rewritten: bool,
+}
+
+impl Own {
+    /// Valid while the relation is open.
+    unsafe fn of(relation: pg_sys::Relation) -> Self {
+        // SAFETY: an open relation.
+        unsafe {
+            let file = (*(*relation).rd_rel).relfilenode;
+            Self { columns: (*relation).rd_att, is_rewritten: file != (*relation).rd_id }
+        }
+    }
+}
+
 enum Source {
     Image(usize),
     /// Added to the table later: what rows of then have in it.
@@ -147,16 +165,17 @@ impl Mapping {
             let leaf =
                 (table != (*relation).rd_id).then(|| pg_sys::try_relation_open(table, pg_sys::AccessShareLock as i32));
             let own = match leaf {
-                None => present,
-                Some(leaf) if leaf.is_null() => std::ptr::null_mut(),
-                Some(leaf) => (*leaf).rd_att,
+                None => Some(Own::of(relation)),
+                Some(leaf) if leaf.is_null() => None,
+                Some(leaf) => Some(Own::of(leaf)),
             };
             let source = |n| {
                 let attribute = &*write::attribute(present, n);
                 if attribute.attisdropped {
                     return Source::Dropped;
                 }
-                let position = if own == present { Some(n) } else { position_of(own, &name(present, n)) };
+                let Some(own) = &own else { return Source::Hidden };
+                let position = if leaf.is_none() { Some(n) } else { position_of(own.columns, &name(present, n)) };
                 position.map_or(Source::Hidden, |position| Source::of(layout, own, position, attribute))
             };
             let sources: Vec<Source> = (0..super::scan::natts(present)).map(source).collect();
@@ -199,11 +218,8 @@ unsafe fn name(descriptor: pg_sys::TupleDesc, n: usize) -> Vec<u8> {
     unsafe { std::ffi::CStr::from_ptr((*write::attribute(descriptor, n)).attname.data.as_ptr()).to_bytes().to_vec() }
 }
 
-/// Where a table has a column of this name now; a table that is gone has none.
+/// Where a table has a column of this name now.
 unsafe fn position_of(descriptor: pg_sys::TupleDesc, wanted: &[u8]) -> Option<usize> {
-    if descriptor.is_null() {
-        return None;
-    }
     // SAFETY: positions below natts.
     unsafe {
         (0..super::scan::natts(descriptor))
@@ -213,12 +229,7 @@ unsafe fn position_of(descriptor: pg_sys::TupleDesc, wanted: &[u8]) -> Option<us
 
 impl Source {
     /// The column at a position of the table that the image is of. Columns keep their numbers, whatever they are called.
-    unsafe fn of(
-        layout: &Layout,
-        own: pg_sys::TupleDesc,
-        position: usize,
-        attribute: &pg_sys::FormData_pg_attribute,
-    ) -> Self {
+    unsafe fn of(layout: &Layout, own: &Own, position: usize, attribute: &pg_sys::FormData_pg_attribute) -> Self {
         match layout.columns.get(position).filter(|c| is_live(c)) {
             Some(column) if holds(column, attribute) => Self::Image(position),
             Some(_) => Self::Hidden,
@@ -228,16 +239,17 @@ impl Source {
     }
 
     /// What a row of before has in a column that was added since.
-    unsafe fn missing(own: pg_sys::TupleDesc, position: usize) -> Self {
+    unsafe fn missing(own: &Own, position: usize) -> Self {
         // SAFETY: as above; the value is copied, its owner may go.
         unsafe {
-            let attribute = &*write::attribute(own, position);
-            if attribute.atthasdef && !attribute.atthasmissing {
-                // A default that was computed for each row: the rows have values that nobody told us.
+            let attribute = &*write::attribute(own.columns, position);
+            if !attribute.atthasmissing && (attribute.atthasdef || own.is_rewritten) {
+                // Rows were written anew with values that nobody told us, or that the catalog no longer knows. That there is
+                // no default any more says nothing: it may have been dropped, or belong to an identity or a domain.
                 return Self::Hidden;
             }
             let mut null = true;
-            let value = pg_sys::getmissingattr(own, position as i32 + 1, &mut null);
+            let value = pg_sys::getmissingattr(own.columns, position as i32 + 1, &mut null);
             if null {
                 return Self::Missing(pg_sys::Datum::from(0), true);
             }
