@@ -2142,13 +2142,15 @@ create function realtime._gap_after(after bigint, floor_tick bigint, head bigint
 as $$
 declare
   t record; next_first bigint; floor_at bigint;
+  -- A segment that somebody holds may have many older ticks, which do not count any more: looked past, not through.
+  floor_first constant bigint := (select x.first_offset from realtime.ticks x where x.id >= floor_tick order by x.id limit 1);
 begin
   if after > head then
     until := head; reason := 'ahead';
     return;
   end if;
   select x.id, x.last_offset into t from realtime.ticks x
-   where x.id >= floor_tick and x.first_offset <= after order by x.first_offset desc limit 1;
+   where x.first_offset between floor_first and after order by x.first_offset desc limit 1;
   if t.id is not null and after <= t.last_offset then
     return;  -- an offset of this history
   end if;
@@ -2157,7 +2159,7 @@ begin
     return;  -- the end of what was given back: nothing is missing
   end if;
   select x.first_offset into next_first from realtime.ticks x
-   where x.id >= floor_tick and x.first_offset > after order by x.first_offset limit 1;
+   where x.first_offset >= greatest(after + 1, floor_first) order by x.first_offset limit 1;
   until := next_first - 1;
   reason := case when after >= (select s.begun_at from realtime.state s) and after < floor_at then 'retention' else 'history' end;
 end $$;
