@@ -8,6 +8,7 @@
 use crate::array;
 use crate::caught;
 use crate::identity::{self, Caller};
+use crate::statement;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString, c_char};
@@ -164,47 +165,28 @@ unsafe fn first(list: *mut pg_sys::List) -> *mut std::ffi::c_void {
     unsafe { (*(*list).elements).ptr_value }
 }
 
-/// The receiver of the statement's rows.
-#[repr(C)]
-struct Receiver {
-    receiver: pg_sys::DestReceiver,
-    answers: *mut Vec<Option<bool>>,
-}
-
 /// Runs it as the role that is assumed.
 unsafe fn run(query: *mut pg_sys::Query, question: &Question) -> Vec<Option<bool>> {
     let mut answers = Vec::new();
-    // SAFETY: the receiver outlives the run; what an error leaves open is closed by the subtransaction's end.
+    // SAFETY: one statement with one parameter, in a subtransaction that is rolled back; each row is one boolean.
     unsafe {
         let text: *const c_char = question.text.as_ptr();
         let rewritten = first(pg_sys::QueryRewrite(query)).cast();
         let params = parameters(question.key);
         let plan = pg_sys::pg_plan_query(rewritten, text, 0, params);
-        let mut receiver = Receiver {
-            receiver: pg_sys::DestReceiver {
-                receiveSlot: Some(receive),
-                rStartup: Some(startup),
-                rShutdown: Some(nothing),
-                rDestroy: Some(nothing),
-                mydest: pg_sys::CommandDest::DestNone,
-            },
-            answers: &raw mut answers,
-        };
-        let (none, no_environment) = (std::ptr::null_mut(), std::ptr::null_mut());
-        let to = (&raw mut receiver).cast();
-        let query =
-            pg_sys::CreateQueryDesc(plan, text, pg_sys::GetActiveSnapshot(), none, to, params, no_environment, 0);
-        pg_sys::ExecutorStart(query, 0);
-        let forward = pg_sys::ScanDirection::ForwardScanDirection;
-        #[cfg(feature = "pg18")]
-        pg_sys::ExecutorRun(query, forward, ROWS_MAX);
-        #[cfg(not(feature = "pg18"))]
-        pg_sys::ExecutorRun(query, forward, ROWS_MAX, true);
-        pg_sys::ExecutorFinish(query);
-        pg_sys::ExecutorEnd(query);
-        pg_sys::FreeQueryDesc(query);
+        statement::run(plan, text, params, ROWS_MAX, |slot| answers.push(answer(slot)));
     }
     answers
+}
+
+unsafe fn answer(slot: *mut pg_sys::TupleTableSlot) -> Option<bool> {
+    // SAFETY: a slot with one boolean, which may not be taken apart yet.
+    unsafe {
+        if (*slot).tts_nvalid < 1 {
+            pg_sys::slot_getsomeattrs_int(slot, 1);
+        }
+        (!*(*slot).tts_isnull).then(|| (*(*slot).tts_values).value() as u8 != 0)
+    }
 }
 
 unsafe fn parameters(key: pg_sys::Datum) -> pg_sys::ParamListInfo {
@@ -217,22 +199,3 @@ unsafe fn parameters(key: pg_sys::Datum) -> pg_sys::ParamListInfo {
         list
     }
 }
-
-#[pg_guard]
-unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, receiver: *mut pg_sys::DestReceiver) -> bool {
-    // SAFETY: made by `run`, which waits for us; the slot has one boolean.
-    unsafe {
-        if (*slot).tts_nvalid < 1 {
-            pg_sys::slot_getsomeattrs_int(slot, 1);
-        }
-        let answer = (!*(*slot).tts_isnull).then(|| (*(*slot).tts_values).value() as u8 != 0);
-        (&mut *(*receiver.cast::<Receiver>()).answers).push(answer);
-    }
-    true
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn startup(_receiver: *mut pg_sys::DestReceiver, _operation: i32, _types: pg_sys::TupleDesc) {}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn nothing(_receiver: *mut pg_sys::DestReceiver) {}

@@ -29,6 +29,7 @@ mod rows;
 mod schema;
 mod segment;
 mod settings;
+mod statement;
 mod wake;
 mod watch;
 mod worker;

@@ -8,6 +8,7 @@ use super::scan::Over;
 use super::shareable;
 use crate::array;
 use crate::schema;
+use crate::statement;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -227,63 +228,17 @@ fn forget(key: &Key) {
     PLANS.with_borrow_mut(|plans| plans.plans.remove(key));
 }
 
-/// The receiver of the statement's rows; only which image they came from matters.
-#[repr(C)]
-struct Receiver {
-    receiver: pg_sys::DestReceiver,
-    hits: *mut Vec<usize>,
-}
-
+/// The images that are seen. Of the statement's rows only which image they came from matters.
 unsafe fn run(
     cached: *mut pg_sys::CachedPlan,
     text: *const std::ffi::c_char,
     params: pg_sys::ParamListInfo,
 ) -> Vec<usize> {
     let mut hits = Vec::new();
-    // SAFETY: the receiver outlives the run; what an error leaves open is closed by the subtransaction's end.
+    // SAFETY: a plan of one statement, in the subtransaction of its identity.
     unsafe {
-        let mut receiver = Receiver {
-            receiver: pg_sys::DestReceiver {
-                receiveSlot: Some(receive),
-                rStartup: Some(startup),
-                rShutdown: Some(nothing),
-                rDestroy: Some(nothing),
-                mydest: pg_sys::CommandDest::DestNone,
-            },
-            hits: &raw mut hits,
-        };
-        let query = pg_sys::CreateQueryDesc(
-            (*(*(*cached).stmt_list).elements).ptr_value.cast(),
-            text,
-            pg_sys::GetActiveSnapshot(),
-            std::ptr::null_mut(),
-            (&raw mut receiver).cast(),
-            params,
-            std::ptr::null_mut(),
-            0,
-        );
-        pg_sys::ExecutorStart(query, 0);
-        let forward = pg_sys::ScanDirection::ForwardScanDirection;
-        #[cfg(feature = "pg18")]
-        pg_sys::ExecutorRun(query, forward, 0);
-        #[cfg(not(feature = "pg18"))]
-        pg_sys::ExecutorRun(query, forward, 0, true);
-        pg_sys::ExecutorFinish(query);
-        pg_sys::ExecutorEnd(query);
-        pg_sys::FreeQueryDesc(query);
+        let plan = (*(*(*cached).stmt_list).elements).ptr_value.cast();
+        statement::run(plan, text, params, 0, |_| hits.push(Over::current()));
     }
     hits
 }
-
-#[pg_guard]
-unsafe extern "C-unwind" fn receive(_slot: *mut pg_sys::TupleTableSlot, receiver: *mut pg_sys::DestReceiver) -> bool {
-    // SAFETY: made by `run`, which waits for us.
-    unsafe { (&mut *(*receiver.cast::<Receiver>()).hits).push(Over::current()) };
-    true
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn startup(_receiver: *mut pg_sys::DestReceiver, _operation: i32, _types: pg_sys::TupleDesc) {}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn nothing(_receiver: *mut pg_sys::DestReceiver) {}
