@@ -80,6 +80,12 @@ async fn socket_io_client() {
     node(&["1.5.2"], &["socketio.mjs"]).await;
 }
 
+/// The reference server beside ours: each packet that is none goes to both.
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_packets_beside_the_reference() {
+    node(&["1.5.2"], &["packets.mjs"]).await;
+}
+
 /// `jose` verifies what our own key has signed, whatever its kind.
 #[tokio::test(flavor = "multi_thread")]
 async fn jose() {

@@ -25,7 +25,7 @@ use crate::{
         authorize::Question,
         publish::{Published, publish_as},
     },
-    protocol::{Address, Command, NOBODY, Notice, Publish, Reference, Since, Subscribe, Token},
+    protocol::{Address, Command, DecodeError, NOBODY, Notice, Publish, Reference, Since, Subscribe, Token},
     replay::PAGE,
 };
 
@@ -58,10 +58,13 @@ impl Connection {
         match incoming {
             Incoming::Flushed(false) => return,
             Incoming::Flushed(true) | Incoming::Alive => (),
-            Incoming::Text(text) => self.text(&text, now),
+            Incoming::Text(text) => {
+                let decoded = self.codec.decode(&text);
+                self.decoded(decoded, now);
+            }
             Incoming::Binary => {
-                let error = CommandError::invalid("binary frames are not part of the protocol: send text frames");
-                self.bad_frame(&error, None, now);
+                let decoded = self.codec.decode_binary();
+                self.decoded(decoded, now);
             }
             Incoming::End(reason) => self.broken(reason),
         }
@@ -76,8 +79,8 @@ impl Connection {
         self.closing = reason;
     }
 
-    fn text(&mut self, text: &str, now: Instant) {
-        match self.codec.decode(text) {
+    fn decoded(&mut self, decoded: Result<Command, DecodeError>, now: Instant) {
+        match decoded {
             Ok(command) => match self.bucket.take(now) {
                 Ok(()) => self.command(command),
                 Err(wait) => {

@@ -1,6 +1,6 @@
 //! Transcripts in `tests/golden/<dialect>/*.txt`, each line one step:
 //!
-//! * `> frame` comes from a client, `? command` is what it means;
+//! * `> frame` comes from a client, `+ bytes` as a frame of bytes, `? command` is what it means;
 //! * `~ join`, `~ change` and `~ leave` happen to somebody on a channel;
 //! * `! notice` is told to a client, `@ event [columns]` happens, and `< frame` is what the client gets (`-` for nothing).
 //!
@@ -71,7 +71,8 @@ fn check_file(file: &Path, dialect: DialectId) {
 /// A step and its answer.
 fn play(step: &str, codec: &mut dyn Codec, dialect: DialectId) -> Vec<String> {
     let answer = match step.split_once(' ') {
-        Some((">", frame)) => format!("? {}", decoded(frame, codec)),
+        Some((">", frame)) => format!("? {}", decoded(codec.decode(frame))),
+        Some(("+", "bytes")) => format!("? {}", decoded(codec.decode_binary())),
         Some(("!", name)) => format!("< {}", told(name, codec, dialect)),
         Some(("~", step)) => format!("< {}", moved(step, dialect)),
         Some(("@", event)) => format!("< {}", happened(event, dialect)),
@@ -80,8 +81,8 @@ fn play(step: &str, codec: &mut dyn Codec, dialect: DialectId) -> Vec<String> {
     vec![step.to_owned(), answer]
 }
 
-fn decoded(frame: &str, codec: &mut dyn Codec) -> String {
-    match codec.decode(frame) {
+fn decoded(decoded: Result<Command, DecodeError>) -> String {
+    match decoded {
         Ok(command) => format!("{}{}", describe(&command), referred(command_reference(&command))),
         Err(DecodeError { ends: true, .. }) => "no packet: the connection ends".to_owned(),
         Err(DecodeError { error, reference, .. }) => {

@@ -74,6 +74,16 @@ pub trait Codec: Send {
     /// The frame is not one of the protocol's; the error is what the client is to be told.
     fn decode(&mut self, text: &str) -> Result<Command, DecodeError>;
 
+    /// As [`Codec::decode`], for a frame of bytes. What is in it means nothing to any protocol here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Codec::decode`].
+    fn decode_binary(&mut self) -> Result<Command, DecodeError> {
+        let error = CommandError::invalid("binary frames are not part of the protocol: send text frames");
+        Err(DecodeError { error, reference: None, ends: false })
+    }
+
     /// Words what the client is told, or gives `None` where the protocol has no word for it.
     fn encode(&mut self, notice: &Notice<'_>) -> Option<String>;
 }

@@ -22,21 +22,38 @@ use crate::{
 /// What the server calls what it tells beside events.
 pub(super) const ERROR: &str = "realtime:error";
 pub(super) const GAP: &str = "realtime:gap";
+/// What clients ask.
+const SUBSCRIBE: &str = "realtime:subscribe";
+const UNSUBSCRIBE: &str = "realtime:unsubscribe";
+const PUBLISH: &str = "realtime:publish";
+const ASKED: [&str; 3] = [SUBSCRIBE, UNSUBSCRIBE, PUBLISH];
 
 /// The half of one connection. Until it is in, a client may ask for nothing else.
 pub(super) struct InsforgeCodec {
     dialect: Insforge,
     is_in: bool,
+    /// A packet whose bytes have not all come.
+    due: Option<Due>,
+}
+
+/// What comes of a binary packet with its last frame.
+struct Due {
+    frames: u32,
+    is_asked: bool,
+    reference: Option<Reference>,
 }
 
 impl InsforgeCodec {
     pub(super) fn new(dialect: Insforge) -> Self {
-        Self { dialect, is_in: false }
+        Self { dialect, is_in: false, due: None }
     }
 }
 
 impl Codec for InsforgeCodec {
     fn decode(&mut self, text: &str) -> Result<Command, DecodeError> {
+        if self.due.is_some() {
+            return Err(no_packet());
+        }
         let packet = text.strip_prefix('4').and_then(Packet::parse).ok_or_else(no_packet)?;
         let is_connect = matches!(packet.content, Content::Connect(_));
         if packet.namespace != "/" {
@@ -46,7 +63,27 @@ impl Codec for InsforgeCodec {
         if self.is_in == is_connect {
             return Err(no_packet());
         }
+        if let Content::Binary { frames, name } = &packet.content {
+            let is_asked = name.as_deref().is_some_and(|name| ASKED.contains(&name));
+            self.due = Some(Due { frames: *frames, is_asked, reference: reference(&packet) });
+            return Ok(Command::Heartbeat);
+        }
         command(packet)
+    }
+
+    fn decode_binary(&mut self) -> Result<Command, DecodeError> {
+        let due = self.due.as_mut().ok_or_else(no_packet)?;
+        due.frames = due.frames.saturating_sub(1);
+        if due.frames > 0 {
+            return Ok(Command::Heartbeat);
+        }
+        match self.due.take() {
+            Some(Due { is_asked: true, reference, .. }) => {
+                let error = CommandError::invalid("binary attachments are not supported: send JSON only");
+                Err(DecodeError { error, reference, ends: false })
+            }
+            _ => Ok(Command::Heartbeat),
+        }
     }
 
     fn encode(&mut self, notice: &Notice<'_>) -> Option<String> {
@@ -103,12 +140,15 @@ fn no_packet() -> DecodeError {
 
 fn no_namespace(namespace: &str) -> Command {
     let refused = json(&wire::Refused { message: "Invalid namespace" });
-    let name = namespace.split('?').next().unwrap_or_default();
-    Command::Reply { frame: format!("44{name},{refused}") }
+    Command::Reply { frame: format!("44{namespace},{refused}") }
+}
+
+fn reference(packet: &Packet<'_>) -> Option<Reference> {
+    packet.ack.map(|ack| Reference(ack.into()))
 }
 
 fn command(packet: Packet<'_>) -> Result<Command, DecodeError> {
-    let reference = packet.ack.map(|ack| Reference(ack.into()));
+    let reference = reference(&packet);
     let failed = |error| DecodeError { error, reference: reference.clone(), ends: false };
     match packet.content {
         Content::Connect(auth) => {
@@ -119,20 +159,19 @@ fn command(packet: Packet<'_>) -> Result<Command, DecodeError> {
             asked(name.as_deref(), arguments.first().copied(), reference.clone()).map_err(failed)
         }
         Content::Ack => Ok(Command::Heartbeat),
-        Content::Refusal => Err(no_packet()),
-        Content::Binary => Err(failed(CommandError::invalid("binary attachments are not supported: send JSON only"))),
+        Content::Refusal | Content::Binary { .. } => Err(no_packet()),
     }
 }
 
 /// What the event of a client asks. Nobody listens to others than these.
 fn asked(name: Option<&str>, body: Option<&RawValue>, reference: Option<Reference>) -> Result<Command, CommandError> {
     match name {
-        Some("realtime:subscribe") => subscribe(parse(body)?, reference).map(Command::Subscribe),
-        Some("realtime:unsubscribe") => {
+        Some(SUBSCRIBE) => subscribe(parse(body)?, reference).map(Command::Subscribe),
+        Some(UNSUBSCRIBE) => {
             let body: wire::Subscribe<'_> = parse(body)?;
             Ok(Command::Unsubscribe { reference, id: channel(body.channel)? })
         }
-        Some("realtime:publish") => publish(parse(body)?, reference).map(Command::Publish),
+        Some(PUBLISH) => publish(parse(body)?, reference).map(Command::Publish),
         _ => Ok(Command::Heartbeat),
     }
 }

@@ -6,6 +6,8 @@ use serde_json::value::RawValue;
 const NAMESPACE_BYTES_MAX: usize = 255;
 /// An ack id is a count of the client's.
 const ACK_DIGITS_MAX: usize = 18;
+/// Frames of bytes that may belong to one packet.
+const ATTACHMENTS: std::ops::RangeInclusive<u32> = 1..=10;
 /// Names that the clients' own machinery uses. No packet may have one.
 const RESERVED: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
@@ -39,8 +41,13 @@ pub(super) enum Content<'a> {
     Ack,
     /// `4`: servers alone say this.
     Refusal,
-    /// `5` and `6` with attachments: their binary frames follow.
-    Binary,
+    /// `5` and `6`: frames of bytes follow.
+    Binary {
+        /// How many, at least one.
+        frames: u32,
+        /// The event's name; `None` for one that nobody listens to, and for answers.
+        name: Option<String>,
+    },
 }
 
 impl<'a> Packet<'a> {
@@ -48,13 +55,13 @@ impl<'a> Packet<'a> {
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let kind = *text.as_bytes().first()?;
         let mut rest = text.get(1..)?;
-        let mut attachments = 0;
+        let mut frames = 0;
         if matches!(kind, b'5' | b'6') {
-            (attachments, rest) = take_attachments(rest)?;
+            (frames, rest) = take_attachments(rest)?;
         }
         let (namespace, rest) = take_namespace(rest)?;
         let (ack, json) = take_ack(rest)?;
-        let content = content(kind, attachments, Some(json).filter(|json| !json.is_empty()))?;
+        let content = content(kind, frames, Some(json).filter(|json| !json.is_empty()))?;
         Some(Self { namespace, ack, content })
     }
 }
@@ -63,11 +70,10 @@ fn take_attachments(text: &str) -> Option<(u32, &str)> {
     let (count, rest) = text.split_once('-')?;
     // No sign, no space: `parse` alone would take a plus.
     let is_count = count.bytes().all(|byte| byte.is_ascii_digit());
-    Some((count.parse().ok().filter(|_| is_count)?, rest))
+    Some((count.parse().ok().filter(|count| is_count && ATTACHMENTS.contains(count))?, rest))
 }
 
-/// A namespace begins with a slash and ends with a comma, or with the packet. What a client asks it for does not belong
-/// to its name.
+/// A namespace begins with a slash and ends with a comma, or with the packet.
 fn take_namespace(text: &str) -> Option<(&str, &str)> {
     if !text.starts_with('/') {
         return Some(("/", text));
@@ -76,23 +82,26 @@ fn take_namespace(text: &str) -> Option<(&str, &str)> {
     (namespace.len() <= NAMESPACE_BYTES_MAX).then_some((namespace, rest))
 }
 
+/// An ack id is a number: zeros before it are not repeated.
 fn take_ack(text: &str) -> Option<(Option<&str>, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (ack, rest) = text.split_at(digits);
-    (digits <= ACK_DIGITS_MAX).then_some((Some(ack).filter(|ack| !ack.is_empty()), rest))
+    let zeros = text[..digits].bytes().take_while(|&digit| digit == b'0').count();
+    let ack = &text[zeros.min(digits.saturating_sub(1))..digits];
+    (digits <= ACK_DIGITS_MAX).then_some((Some(ack).filter(|ack| !ack.is_empty()), &text[digits..]))
 }
 
-fn content(kind: u8, attachments: u32, json: Option<&str>) -> Option<Content<'_>> {
+fn content(kind: u8, frames: u32, json: Option<&str>) -> Option<Content<'_>> {
     match kind {
         b'0' if json.is_none_or(is_object) => Some(Content::Connect(json)),
         b'1' if json.is_none() => Some(Content::Disconnect),
         b'2' => event(json),
         b'3' if json.is_none_or(is_array) => Some(Content::Ack),
         b'4' if json.is_none_or(|json| is_object(json) || is_text(json)) => Some(Content::Refusal),
-        b'5' if attachments == 0 => event(json),
-        b'6' if attachments == 0 && json.is_none_or(is_array) => Some(Content::Ack),
-        b'5' if event(json).is_some() => Some(Content::Binary),
-        b'6' if json.is_none_or(is_array) => Some(Content::Binary),
+        b'5' => match event(json)? {
+            Content::Event { name, .. } => Some(Content::Binary { frames, name }),
+            _ => None,
+        },
+        b'6' if json.is_none_or(is_array) => Some(Content::Binary { frames, name: None }),
         _ => None,
     }
 }
@@ -109,11 +118,11 @@ fn event(json: Option<&str>) -> Option<Content<'_>> {
     Some(Content::Event { name, arguments })
 }
 
-/// Text is a name, and a number is one that nobody listens to; anything else is none.
+/// Text is a name; a number, or half a letter in a text, makes one that nobody listens to; anything else is none.
 fn name(json: &str) -> Option<Option<String>> {
     match json.as_bytes().first()? {
         b'"' => {
-            let name: String = serde_json::from_str(json).ok()?;
+            let Ok(name) = serde_json::from_str::<String>(json) else { return Some(None) };
             (!RESERVED.contains(&name.as_str())).then_some(Some(name))
         }
         b'-' | b'0'..=b'9' => Some(None),
@@ -174,9 +183,12 @@ mod tests {
             ("2[5]", "/ None event None with 0"),
             ("30[]", r#"/ Some("0") Ack"#),
             (r#"4{"message":"x"}"#, "/ None Refusal"),
-            (r#"50-["a"]"#, r#"/ None event Some("a") with 0"#),
-            (r#"51-["a",{"_placeholder":true,"num":0}]"#, "/ None Binary"),
-            ("61-3[1]", r#"/ Some("3") Binary"#),
+            (r#"2007["a"]"#, r#"/ Some("7") event Some("a") with 0"#),
+            (r#"2000["a"]"#, r#"/ Some("0") event Some("a") with 0"#),
+            (r#"2["\ud800"]"#, "/ None event None with 0"),
+            (r#"51-["a",{"_placeholder":true,"num":0}]"#, r#"/ None Binary { frames: 1, name: Some("a") }"#),
+            ("510-", "/ None Binary { frames: 10, name: None }"),
+            ("61-3[1]", r#"/ Some("3") Binary { frames: 1, name: None }"#),
         ];
         for (text, expected) in cases {
             assert_eq!(shown(text), expected, "{text}");
@@ -214,7 +226,11 @@ mod tests {
             "51[\"a\"]",
             "5x-[\"a\"]",
             "5+1-[\"a\"]",
+            "50-[\"a\"]",
+            "511-[\"a\"]",
             "599999999999-[\"a\"]",
+            "51-[\"connect\"]",
+            "60-[]",
             "51-{}",
             "61-{}",
             &long,
