@@ -6,13 +6,14 @@ mod wire;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use realtime_tests::{Database, Frame, Server, Stack, eventually, schema};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 use tokio_postgres::Client;
 
+use crate::tidy::{files, root};
 use page::{Page, code_words, links, rows};
 use wire::Conversation;
 
@@ -46,26 +47,6 @@ async fn bare() -> (Database, Client) {
 
 async fn names(session: &Client, query: &str) -> Vec<String> {
     session.query(query, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
-}
-
-fn root() -> &'static Path {
-    xtask::workspace::root()
-}
-
-/// All files below a folder with this ending.
-fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if entry.is_dir() {
-                folders.push(entry);
-            } else if entry.extension().is_some_and(|it| it == ending) {
-                found.push(entry);
-            }
-        }
-    }
-    found
 }
 
 fn sources(folder: &str, ending: &str) -> String {
@@ -266,18 +247,18 @@ fn the_error_page_names_every_code() {
     for number in between(&errors, " => ", ",").into_iter().filter(|number| number.parse::<u16>().is_ok()) {
         assert!(page.section("## Close codes").contains(&format!("| {number} |")), "close code {number}");
     }
-    for name in between(&sources("sidecar/src", "rs"), "code: \"", "\"") {
+    for name in between(&sources("sidecar/src", ".rs"), "code: \"", "\"") {
         assert!(page.section("## HTTP").contains(&format!("`{name}`")), "HTTP code {name}");
     }
     let exits = between(&fs::read_to_string(root().join("sidecar/src/main.rs")).unwrap(), ": u8 = ", ";").len();
     assert_eq!(rows(Page::read("docs/configuration.md").section("## Exit codes")).len(), exits + 1);
     // The one that is raised and caught in the same function.
     for state in
-        between(&sources("sql", "sql"), "errcode = '", "'").into_iter().filter(|it| *it != "lock_not_available")
+        between(&sources("sql", ".sql"), "errcode = '", "'").into_iter().filter(|it| *it != "lock_not_available")
     {
         assert!(page.section("## SQLSTATEs").contains(&format!("`{state}`")), "SQLSTATE {state}");
     }
-    for state in between(&sources("extension/src", "rs"), "PgSqlErrorCode::ERRCODE_", ",") {
+    for state in between(&sources("extension/src", ".rs"), "PgSqlErrorCode::ERRCODE_", ",") {
         let name = state.trim_end_matches(|c: char| !c.is_ascii_uppercase()).to_ascii_lowercase();
         let name = name.trim_start_matches("e_r_i_e_");
         let is_caught = name.contains("query_canceled") || name.contains("admin_shutdown");
@@ -289,7 +270,7 @@ fn the_error_page_names_every_code() {
 fn every_file_is_on_the_map() {
     let page = Page::read("ARCHITECTURE.md");
     let map = page.section("## Code map");
-    for (folder, ending) in [("sql", "sql"), ("extension/src", "rs"), ("sidecar/src", "rs")] {
+    for (folder, ending) in [("sql", ".sql"), ("extension/src", ".rs"), ("sidecar/src", ".rs")] {
         for file in files(folder, ending) {
             let path = file.strip_prefix(root().join(folder)).unwrap();
             let top = path.iter().next().unwrap().to_str().unwrap();

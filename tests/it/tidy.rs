@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use realtime_tests::Stack;
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     xtask::workspace::root()
 }
 
 /// Files below a folder of the repository whose name ends so.
-fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
