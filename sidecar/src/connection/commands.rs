@@ -261,12 +261,7 @@ impl Connection {
         };
         let feed = feed.ok_or_else(CommandError::unavailable)?;
         let address = address(request);
-        if let Some(replaced) = replaced {
-            // Whoever subscribes again was there all the time.
-            let attendance = self.attendances.take(&address.channel);
-            self.end_subscription(replaced);
-            attendance.into_iter().for_each(|it| self.attendances.put(&address.channel, it));
-        }
+        replaced.into_iter().for_each(|replaced| self.give_way(replaced, &address.channel));
         let roster = self.attend(&address.channel, &channel);
         self.send_notice(&Notice::Subscribed {
             reference: request.reference.as_ref(),
@@ -299,6 +294,13 @@ impl Connection {
         self.send_out(&mut out);
         self.count_subscriptions(1);
         Ok(())
+    }
+
+    /// Ends a subscription for another of its name. Whoever subscribes again was there all the time.
+    fn give_way(&mut self, replaced: SubscriberId, channel: &Arc<str>) {
+        let attendance = self.attendances.take(channel);
+        self.end_subscription(replaced);
+        attendance.into_iter().for_each(|it| self.attendances.put(channel, it));
     }
 
     fn published(&mut self, reference: Option<&Reference>, channel: Arc<str>, result: Result<Published, CommandError>) {

@@ -49,7 +49,8 @@ impl Roster {
     }
 
     /// Who they are.
-    pub fn members(&self) -> impl ExactSizeIterator<Item = &Arc<Member>> {
+    #[cfg(test)]
+    pub(crate) fn members(&self) -> impl ExactSizeIterator<Item = &Arc<Member>> {
         self.attendees.iter().map(|attendee| &attendee.member)
     }
 
