@@ -46,7 +46,7 @@ pub(super) async fn judge_apart(bench: &Bench, range: Range, parties: Vec<Number
                     Some(others) => others.join(judgement),
                     None => Some(judgement),
                 };
-                judgements = Some(joined.ok_or(Error::NoRow)?);
+                judgements = Some(joined.ok_or(Error::Malformed)?);
             }
             Err(Error::Ended(_)) => found.guilty.extend(search.lost(group).map(|(number, _)| number)),
             Err(Error::Hanging(number)) => {

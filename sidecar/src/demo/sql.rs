@@ -16,8 +16,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// When the database does not answer, or has no demo.
 pub(super) async fn board(database: &Database) -> Result<Box<RawValue>, Error> {
     let rows = query(database, "select demo.board()").await?;
-    let text: String = rows.first().ok_or(Error::NoRow)?.try_get(0)?;
-    RawValue::from_string(text).map_err(|_| Error::NoRow)
+    let text: String = rows.first().ok_or(Error::Malformed)?.try_get(0)?;
+    RawValue::from_string(text).map_err(|_| Error::Malformed)
 }
 
 /// Changes a row of the live table.

@@ -108,7 +108,7 @@ impl<'a> Admin<'a> {
             (&it.webhook_urls, Type::TEXT_ARRAY),
             (&enabled, Type::BOOL),
         ];
-        channel(self.ask(&statement, &parameters).await?.first().ok_or(AdminError::Unavailable(Error::NoRow))?)
+        channel(&self.one(&statement, &parameters).await?)
     }
 
     /// Changes a channel; `None` when there is none with this uuid.
@@ -238,7 +238,7 @@ impl<'a> Admin<'a> {
     }
 
     async fn one(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Row, AdminError> {
-        self.ask(statement, parameters).await?.pop().ok_or(AdminError::Unavailable(Error::NoRow))
+        self.ask(statement, parameters).await?.pop().ok_or(AdminError::Unavailable(Error::Malformed))
     }
 }
 
@@ -270,7 +270,7 @@ fn channel(row: &Row) -> Result<ChannelRecord, AdminError> {
 
 fn message(row: &Row) -> Result<MessageRecord, AdminError> {
     // What Postgres writes as JSON is JSON.
-    let payload = RawValue::from_string(get(row, 4)?).map_err(|_| AdminError::Unavailable(Error::NoRow))?;
+    let payload = RawValue::from_string(get(row, 4)?).map_err(|_| AdminError::Unavailable(Error::Malformed))?;
     Ok(MessageRecord {
         id: get(row, 0)?,
         event_name: get(row, 1)?,

@@ -85,7 +85,7 @@ pub async fn may_subscribe(
     ];
     let rows = Session::open(database).await?.query_within(deadline, MAY_SUBSCRIBE, &parameters).await?;
     if rows.len() != questions.len() {
-        return Err(Error::NoRow);
+        return Err(Error::Malformed);
     }
     rows.iter().zip(questions).map(|(row, question)| answer(row, &question.channel)).collect()
 }
@@ -105,7 +105,7 @@ fn answer(row: &Row, channel: &Channel) -> Result<Answer, Error> {
         Channel::Messages(name) => Grant { topic: Topic::Channel(name.clone()), table: None },
         Channel::Table(_) => {
             let relation: Option<u32> = row.try_get(2)?;
-            Grant { topic: Topic::Table(relation.ok_or(Error::NoRow)?), table: Some(table_grant(row)?) }
+            Grant { topic: Topic::Table(relation.ok_or(Error::Malformed)?), table: Some(table_grant(row)?) }
         }
     };
     Ok(Ok(Arc::new(grant)))

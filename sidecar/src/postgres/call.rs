@@ -211,7 +211,7 @@ impl Mark {
 impl Database {
     async fn is_working_on(&self, mark: &Mark) -> Result<bool, Error> {
         let rows = self.aside(IS_WORKING, mark).await?;
-        Ok(rows.first().ok_or(Error::NoRow)?.try_get(0)?)
+        Ok(rows.first().ok_or(Error::Malformed)?.try_get(0)?)
     }
 
     /// The identity whose policies run in that session now.

@@ -32,9 +32,9 @@ pub enum Error {
     /// The role that logs in could do more than it may.
     #[error("the login role is refused: {0}")]
     Role(RoleFault),
-    /// A function gave no row where it must give one.
-    #[error("the database gave no row where one was due: is the extension's version the right one?")]
-    NoRow,
+    /// An answer lacks its row, or holds what cannot be.
+    #[error("the database's answer is not as it must be: is the extension's version the right one?")]
+    Malformed,
     /// The driver's or the server's own error.
     #[error("the database refused or was lost")]
     Postgres(#[from] tokio_postgres::Error),
@@ -90,9 +90,12 @@ impl Error {
         match self {
             Self::Tls(_) | Self::Role(_) => true,
             Self::Postgres(_) => self.sqlstate().is_some_and(|state| DEFINITE.contains(&state)),
-            Self::Timeout(_) | Self::Deadline(_) | Self::Hanging(_) | Self::Ended(_) | Self::Closed | Self::NoRow => {
-                false
-            }
+            Self::Timeout(_)
+            | Self::Deadline(_)
+            | Self::Hanging(_)
+            | Self::Ended(_)
+            | Self::Closed
+            | Self::Malformed => false,
         }
     }
 

@@ -167,10 +167,10 @@ async fn judgement(
     parameters: &[Parameter<'_>],
 ) -> Result<Judgement, Error> {
     let rows = session.judge_within(deadline, statement, parameters).await?;
-    let row = rows.first().ok_or(Error::NoRow)?;
+    let row = rows.first().ok_or(Error::Malformed)?;
     let (seen_by, verdicts): (Vec<i32>, Vec<&str>) = (row.try_get(1)?, row.try_get(2)?);
     let failures: Option<Vec<&str>> = row.try_get(3)?;
-    let judgement = Judgement::new(row.try_get(0)?, &seen_by, &verdicts).ok_or(Error::NoRow)?;
+    let judgement = Judgement::new(row.try_get(0)?, &seen_by, &verdicts).ok_or(Error::Malformed)?;
     Ok(judgement.with_failures(&seen_by, &failures.unwrap_or_default()))
 }
 

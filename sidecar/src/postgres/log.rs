@@ -180,7 +180,7 @@ pub async fn read_pooled(database: &Database, it: Query<'_>) -> Result<Read, Rea
 
 async fn one(session: &Session<'_>, statement: &str) -> Result<Row, Error> {
     let mut rows = session.query(statement, &[]).await?;
-    rows.pop().ok_or(Error::NoRow)
+    rows.pop().ok_or(Error::Malformed)
 }
 
 type Arguments<'a> = (Option<i64>, i32, i32, Option<u32>, Option<&'a str>);

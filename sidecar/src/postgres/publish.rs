@@ -84,7 +84,7 @@ pub async fn publish_as(
     ];
     let session = Session::open(database).await.map_err(PublishError::Unavailable)?;
     let rows = session.query_within(DEADLINE, PUBLISH, &parameters).await.map_err(publish_error)?;
-    let row = rows.first().ok_or(PublishError::Unavailable(Error::NoRow))?;
+    let row = rows.first().ok_or(PublishError::Unavailable(Error::Malformed))?;
     let read = || Ok(Published { message_id: row.try_get(0)?, duplicate: row.try_get(1)? });
     read().map_err(|error: tokio_postgres::Error| PublishError::Unavailable(error.into()))
 }

@@ -131,9 +131,9 @@ async fn begin(
     let ticker = Session::open(database).await?;
     ticker.begin().await?;
     let rows = ticker.query(BEGIN, &[]).await?;
-    let row = rows.first().ok_or(Error::NoRow)?;
-    let offset = Offset::new(row.try_get(0)?).ok_or(Error::NoRow)?;
-    let name = snapshot_name(row).ok_or(Error::NoRow)?;
+    let row = rows.first().ok_or(Error::Malformed)?;
+    let offset = Offset::new(row.try_get(0)?).ok_or(Error::Malformed)?;
+    let name = snapshot_name(row).ok_or(Error::Malformed)?;
     reader.batch_execute(&format!("set transaction snapshot '{name}'")).await?;
     ticker.commit().await?;
     drop(ticker);
@@ -168,7 +168,7 @@ async fn fill(stream: &mut Pin<Box<RowStream>>, held: &mut Option<Box<str>>) -> 
 async fn finish(client: &Client, relation: u32) -> Result<bool, Error> {
     let parameters: [Parameter<'_>; 1] = [(&relation, Type::OID)];
     let rows = client.query_typed(IS_REWRITTEN, &parameters).await?;
-    let is_rewritten: bool = rows.first().ok_or(Error::NoRow)?.try_get(0)?;
+    let is_rewritten: bool = rows.first().ok_or(Error::Malformed)?.try_get(0)?;
     client.batch_execute("commit").await?;
     Ok(!is_rewritten)
 }

@@ -173,7 +173,7 @@ impl SenderSession {
     }
 
     async fn one(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Row, Error> {
-        self.query(statement, parameters).await?.into_iter().next().ok_or(Error::NoRow)
+        self.query(statement, parameters).await?.into_iter().next().ok_or(Error::Malformed)
     }
 
     async fn query(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
