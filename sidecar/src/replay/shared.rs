@@ -11,6 +11,9 @@ use crate::{
     model::{Offset, Topic},
 };
 
+/// About what a page costs beside its events. One without events must not be had for nothing: there may be any number.
+const PAGE_BYTES: usize = 256;
+
 /// A bounded number of bytes of the pages read last.
 pub(super) struct SharedPages {
     bytes_max: usize,
@@ -53,7 +56,7 @@ impl SharedPages {
             return;
         }
         let events: Vec<Seen> = page.events.iter().cloned().collect();
-        let bytes = events.iter().map(|it| it.event.size_bytes()).sum();
+        let bytes = PAGE_BYTES + events.iter().map(|it| it.event.size_bytes()).sum::<usize>();
         let stretch = Stretch { events, until: page.until, bytes };
         self.bytes += bytes;
         if let Some(before) = self.topics.entry(topic.clone()).or_default().insert(after, stretch) {
@@ -150,16 +153,26 @@ mod tests {
 
     #[test]
     fn the_oldest_pages_make_room() {
-        let bytes = event(1, 1).size_bytes();
-        let mut shared = SharedPages::new(bytes * 5);
+        let bytes = PAGE_BYTES + 2 * event(1, 1).size_bytes();
+        let mut shared = SharedPages::new(bytes * 3 - 1);
         for start in [10, 20, 10, 30] {
             shared.keep(&TOPIC, offset(start), &page(start, start + 1..=start + 2, start + 2), 0);
         }
         assert!(shared.after(&TOPIC, offset(10), 0).is_none());
         assert!(shared.after(&TOPIC, offset(21), 0).is_some());
         assert!(shared.after(&TOPIC, offset(31), 0).is_some());
-        assert_eq!(shared.bytes, bytes * 4);
-        shared.keep(&Topic::Table(2), offset(0), &page(0, 1..=6, 6), 0);
+        assert_eq!(shared.bytes, bytes * 2);
+        shared.keep(&Topic::Table(2), offset(0), &page(0, 1..=60, 60), 0);
         assert!(shared.topics.is_empty() && shared.order.is_empty() && shared.bytes == 0);
+    }
+
+    #[test]
+    fn pages_without_events_make_room_too() {
+        let mut shared = SharedPages::new(PAGE_BYTES * 10);
+        for start in 1..=1_000 {
+            #[expect(clippy::reversed_empty_ranges, reason = "no events")]
+            shared.keep(&TOPIC, offset(start), &page(start, 1..=0, start + 1), 0);
+        }
+        assert_eq!((shared.order.len(), shared.topics[&TOPIC].len()), (10, 10));
     }
 }
