@@ -95,8 +95,7 @@ pub struct Finished {
 }
 
 impl SenderSession {
-    /// Opens it. The caller drives the [`Connection`]. The server ends a session that says nothing for `silence_max`, so
-    /// that a sidecar that stands still, or whose machine is gone, does not keep others from sending.
+    /// Opens it. The caller drives the [`Connection`].
     ///
     /// # Errors
     ///
@@ -106,7 +105,9 @@ impl SenderSession {
         Ok((Self { client }, connection))
     }
 
-    /// Whether this session may send from now on; to be asked until it is so, and not again.
+    /// Whether this session may send from now on; to be asked until it is so, and not again. The server ends a session that
+    /// says nothing for `silence_max`, so that a sidecar that stands still, or whose machine is gone, does not keep others
+    /// from sending.
     ///
     /// # Errors
     ///
