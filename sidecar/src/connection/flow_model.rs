@@ -68,7 +68,7 @@ struct World {
     names: u32,
 }
 
-fn offset(number: i64) -> Offset {
+pub(super) fn offset(number: i64) -> Offset {
     Offset::new(number).expect("small")
 }
 
@@ -219,7 +219,8 @@ impl World {
     fn step(&mut self) {
         self.flow.fall_behind();
         let mut out = Vec::new();
-        self.flow.step(&mut out);
+        let moved = self.flow.step(&mut out);
+        assert!(moved || out.is_empty(), "something was done and not said: nobody would ask for more");
         self.note(out);
         if self.random.one_in(8) {
             self.check_safe_cursor();
@@ -417,7 +418,7 @@ impl World {
 
 /// An insert as it is read when the table has this shape. The column that may be seen holds 1; at each renaming the one
 /// that may not takes the name that the other had.
-fn change(number: i64, table: u32, shape: i64) -> Event {
+pub(super) fn change(number: i64, table: u32, shape: i64) -> Event {
     let mut event = event(number, table);
     if let EventKind::Row(row) = &mut event.kind {
         row.relations = row.relations.iter().map(|it| Relation { shape: Some(shape), ..it.clone() }).collect();
@@ -448,7 +449,7 @@ fn grant(table: u32, shape: i64) -> (Arc<Grant>, Form) {
     (Arc::new(Grant { topic, table: Some(seen) }), form)
 }
 
-fn subscription(name: &str, table: u32, shape: i64, feed: Feed) -> Subscription {
+pub(super) fn subscription(name: &str, table: u32, shape: i64, feed: Feed) -> Subscription {
     let address = Address { id: name.into(), channel: "table:s.t".into() };
     let (grant, form) = grant(table, shape);
     Subscription {

@@ -21,6 +21,8 @@ mod subscriptions;
 
 #[cfg(test)]
 mod flow_model;
+#[cfg(test)]
+mod flow_tests;
 #[cfg(all(test, feature = "shuttle"))]
 mod flow_threads;
 

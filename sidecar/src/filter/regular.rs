@@ -167,7 +167,7 @@ impl Translator<'_> {
         loop {
             match self.rest.next().ok_or("a [ is not closed: add ], or write \\[ for the character")? {
                 ']' if !is_first => break,
-                letter => self.member(letter, is_first, &mut set)?,
+                letter => self.member(letter, &mut set)?,
             }
             is_first = false;
         }
@@ -177,7 +177,7 @@ impl Translator<'_> {
     }
 
     /// One character of a bracket, or a range.
-    fn member(&mut self, letter: char, is_first: bool, set: &mut BTreeSet<char>) -> Step {
+    fn member(&mut self, letter: char, set: &mut BTreeSet<char>) -> Step {
         match letter {
             '[' if matches!(self.rest.peek(), Some(':' | '.' | '=')) => {
                 return Err("named classes depend on the collation: name the characters, such as [a-z]".to_owned());
@@ -187,16 +187,13 @@ impl Translator<'_> {
                 set.insert(escaped.ok_or("in brackets a backslash takes punctuation only: name the characters")?);
                 return self.no_range();
             }
-            '-' if !is_first && self.rest.peek() != Some(&']') => {
-                return Err("a - in brackets stands first or last, or between two letters or digits".to_owned());
-            }
             _ if letter.is_ascii_alphanumeric() && self.rest.peek() == Some(&'-') => return self.range(letter, set),
             _ => set.insert(letter),
         };
         self.no_range()
     }
 
-    /// Refuses a `-` that would make a range of what was just read.
+    /// Refuses a `-` that would make a range of what was just read: a `-` stands first, last, or between two letters or digits.
     fn no_range(&mut self) -> Step {
         let mut ahead = self.rest.clone();
         if ahead.next() == Some('-') && ahead.next() != Some(']') {
@@ -266,6 +263,16 @@ mod tests {
     }
 
     #[test]
+    fn bounds_are_those_of_postgres() {
+        check("^a{2,2}$", &["aa"], &["a", "aaa"]);
+        check("^a{255}$", &[&"a".repeat(255)], &["a"]);
+        let nested = |depth| format!("{}a{}", "(".repeat(depth), ")".repeat(depth));
+        assert!(translate(&nested(DEPTH_MAX), Case::Exact, true).is_ok());
+        assert!(translate(&nested(DEPTH_MAX + 1), Case::Exact, true).is_err());
+        assert!(translate(&"(a)".repeat(DEPTH_MAX + 1), Case::Exact, true).is_ok(), "side by side");
+    }
+
+    #[test]
     fn brackets_have_postgres_grammar() {
         check("^[]a-c^-]+$", &["]^-b", "a"], &["d", "["]);
         check("^[^]x]$", &["a", "\n", "ß"], &["]", "x", ""]);
@@ -274,6 +281,7 @@ mod tests {
         check("^[[a]$", &["[", "a"], &["]"]);
         check("^[-a]$", &["-", "a"], &["b"]);
         check("^[ä-]$", &["ä", "-"], &["b"]);
+        check("^[a-c]$", &["c"], &["C", "-"]);
     }
 
     #[test]

@@ -285,7 +285,10 @@ fn what_is_just_within_its_bound_is_taken() {
     let deep = format!("or=({}id.eq.7{})", "or(".repeat(9), ")".repeat(9));
     let side_by_side = vec!["or=(id.eq.7)"; 30].join(",");
     let long = format!("name=neq.{}", "a".repeat(Filter::BYTES_MAX - "name=neq.".len()));
-    check_all(true, &[&deep, &side_by_side, &long]);
+    let many = vec!["id=eq.7"; 100].join(",");
+    let values = format!("id=in.({}7)", "1,".repeat(999));
+    check_all(true, &[&deep, &side_by_side, &long, &many, &values]);
+    assert!(Filter::parse(&format!("id=in.({}7)", "1,".repeat(1_000)), COLUMNS).is_err(), "one value more");
 }
 
 #[test]
