@@ -57,7 +57,8 @@ select * from compare('grown');
 -- Values that are no default of the column's: of an identity, of a domain; or no more.
 create domain marked as text default 'mark' check (value <> '');
 alter table grown_anew add column a int generated always as identity;
-alter policy seen on grown_anew using (a is null);
+-- (That it cannot be null is known to newer planners, which would not look.)
+alter policy seen on grown_anew using (a is null or a < 0);
 select * from compare('grown_anew');
 alter table grown_anew add column b marked;
 alter policy seen on grown_anew using (b is null);
