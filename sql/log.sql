@@ -78,7 +78,8 @@ begin
         seqs         bigint[]    not null,   -- whose, from which seq on,
         counts       int4[]      not null,   -- how many
         at           timestamptz not null
-      ) with (autovacuum_enabled = off, toast.autovacuum_enabled = off)', k);
+      ) with (autovacuum_enabled = off, toast.autovacuum_enabled = off,
+              toast_tuple_target = 8160)', k);  -- a batch of some hundred transactions lies in its row
     execute format('alter table realtime.tick_%s alter xids set storage external, alter seqs set storage external, alter counts set storage external', k);
     execute format('create unique index tick_%s_first_offset on realtime.tick_%1$s (first_offset)', k);
   end loop;

@@ -103,11 +103,11 @@ begin
       union all
       select l.xid, l.seq, l.run from ended join realtime.log l on l.xid = ended.x and l.run is not null),
     runs as (
-      select xid, seq - run + 1 as seq, run as n, max(seq) over (partition by xid) as last_seq from found),
+      -- Ordered once: the aggregates below take the rows as they come.
+      select xid, seq - run + 1 as seq, run as n, max(seq) over (partition by xid) as last_seq from found
+       order by last_seq, xid, seq),
     ordered as (
-      select sum(n)::bigint as n, array_agg(xid order by last_seq, xid, seq) as xids,
-             array_agg(seq order by last_seq, xid, seq) as seqs, array_agg(n order by last_seq, xid, seq) as counts
-        from runs)
+      select sum(n)::bigint as n, array_agg(xid) as xids, array_agg(seq) as seqs, array_agg(n) as counts from runs)
   select now.snapshot, ordered.*, case when export then pg_export_snapshot() end as exported into batch from now, ordered;
   exported := batch.exported;
   last_offset := previous.last_offset;

@@ -194,7 +194,8 @@ begin
         seqs         bigint[]    not null,   -- whose, from which seq on,
         counts       int4[]      not null,   -- how many
         at           timestamptz not null
-      ) with (autovacuum_enabled = off, toast.autovacuum_enabled = off)', k);
+      ) with (autovacuum_enabled = off, toast.autovacuum_enabled = off,
+              toast_tuple_target = 8160)', k);  -- a batch of some hundred transactions lies in its row
     execute format('alter table realtime.tick_%s alter xids set storage external, alter seqs set storage external, alter counts set storage external', k);
     execute format('create unique index tick_%s_first_offset on realtime.tick_%1$s (first_offset)', k);
   end loop;
@@ -401,11 +402,11 @@ begin
       union all
       select l.xid, l.seq, l.run from ended join realtime.log l on l.xid = ended.x and l.run is not null),
     runs as (
-      select xid, seq - run + 1 as seq, run as n, max(seq) over (partition by xid) as last_seq from found),
+      -- Ordered once: the aggregates below take the rows as they come.
+      select xid, seq - run + 1 as seq, run as n, max(seq) over (partition by xid) as last_seq from found
+       order by last_seq, xid, seq),
     ordered as (
-      select sum(n)::bigint as n, array_agg(xid order by last_seq, xid, seq) as xids,
-             array_agg(seq order by last_seq, xid, seq) as seqs, array_agg(n order by last_seq, xid, seq) as counts
-        from runs)
+      select sum(n)::bigint as n, array_agg(xid) as xids, array_agg(seq) as seqs, array_agg(n) as counts from runs)
   select now.snapshot, ordered.*, case when export then pg_export_snapshot() end as exported into batch from now, ordered;
   exported := batch.exported;
   last_offset := previous.last_offset;
