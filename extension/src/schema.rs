@@ -49,24 +49,24 @@ pub(crate) struct Place {
 /// What of a [`Place`] some rows will touch. Each lock costs as much as copying a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Need {
-    /// Its indexes. Whoever opens them without a lock needs none: nobody changes or drops an index without the table's.
-    pub(crate) indexes: bool,
+    /// So many of its indexes, from the first on. The table's lock is not enough: ALTER INDEX SET TABLESPACE locks the index
+    /// alone.
+    pub(crate) indexes: usize,
     /// Some row may be so large that it is stored out of line.
     pub(crate) toast: bool,
 }
 
 impl Need {
     /// Everything.
-    pub(crate) const ALL: Self = Self { indexes: true, toast: true };
+    pub(crate) const ALL: Self = Self { indexes: 2, toast: true };
 }
 
 impl Place {
     /// Locks what is needed of it for writing, or says no at once. DROP EXTENSION holds some of these while it waits for
     /// the very writer that would wait for them.
     pub(crate) unsafe fn lock(&self, need: Need) -> bool {
-        let indexes = if need.indexes { &self.indexes[..] } else { &[] };
         let toast = if need.toast { &self.toast[..] } else { &[] };
-        let parts = indexes.iter().chain(toast).copied();
+        let parts = self.indexes.iter().take(need.indexes).chain(toast).copied();
         // SAFETY: inside a transaction; locks go with it.
         std::iter::once(self.table)
             .chain(parts.filter(|part| *part != pg_sys::InvalidOid))

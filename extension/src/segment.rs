@@ -18,7 +18,7 @@ impl Need {
     pub(crate) fn of(entries: &[Entry]) -> Self {
         let bytes = |image: &Option<Range<usize>>| image.as_ref().map_or(0, ExactSizeIterator::len);
         let toast = entries.iter().any(|e| bytes(&e.old) + bytes(&e.new) > INLINE_BYTES_MAX);
-        Self { indexes: false, toast }
+        Self { indexes: if entries.len() > 1 { 2 } else { 1 }, toast }
     }
 }
 
@@ -61,7 +61,7 @@ impl Segment {
             Some(Self {
                 relation: pg_sys::table_open(table, lock),
                 run: pg_sys::index_open(run, lock),
-                inner: if entries.len() > 1 { pg_sys::index_open(inner, lock) } else { std::ptr::null_mut() },
+                inner: if need.indexes > 1 { pg_sys::index_open(inner, lock) } else { std::ptr::null_mut() },
                 xid: pg_sys::GetTopFullTransactionId().value,
                 now: pg_sys::GetCurrentTimestamp(),
             })

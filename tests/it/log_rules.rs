@@ -159,3 +159,15 @@ async fn a_look_at_the_tables_reads_the_catalog_once() {
     let read = database.rows_read("select realtime._notice_changes(true)", "relname = 'pg_trigger'").await;
     assert!(read <= triggers, "{read} rows of {triggers}");
 }
+
+/// Moving an index locks it and not its table: what is written meanwhile must not miss it.
+#[tokio::test]
+async fn a_segment_whose_index_is_being_moved_is_not_written() {
+    let database = database(shared().await).await;
+    let mover = database.session().await;
+    mover.batch_execute("begin; alter index realtime.log_0_run set tablespace pg_default").await.unwrap();
+    database.exec("insert into t values (1)").await;
+    mover.batch_execute("commit").await.unwrap();
+    assert_eq!(database.text("select segment from realtime.log where op = 'I'").await, "1");
+    assert_eq!(database.text("select events from realtime.tick()").await, "1");
+}
