@@ -31,6 +31,19 @@ as $$
     from (select (extract(epoch from clock_timestamp()) * 1000000)::bigint as us) now
 $$;
 
+-- The runs of those of these transactions that have ended. Stable, so that it sees what the statement sees that calls it; in a
+-- statement of its own, so that a tick without any does not begin by opening all segments a second time.
+create function realtime._runs_of_ended(transactions xid8[], snapshot pg_snapshot) returns table (xid xid8, seq bigint, run int4)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select l.xid, l.seq, l.run from unnest(transactions) x join realtime.log l on l.xid = x and l.run is not null
+     where pg_visible_in_snapshot(x, snapshot);
+end $$;
+
 create function realtime._tick(export boolean, out tick_id bigint, out first_offset bigint, out last_offset bigint, out events bigint, out exported text)
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
@@ -41,7 +54,7 @@ create function realtime._tick(export boolean, out tick_id bigint, out first_off
 as $$
 #variable_conflict use_column
 declare
-  me record; previous record; torn record; batch record; old_xmax xid8; old_snapshot pg_snapshot; next_offset bigint;
+  me record; previous record; torn record; batch record; old_xmax xid8; near xid8; far xid8[]; old_snapshot pg_snapshot; next_offset bigint;
   fresh constant bigint := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -87,6 +100,13 @@ begin
 
   old_snapshot := previous.snapshot;
   old_xmax := pg_snapshot_xmax(old_snapshot);
+  near := old_xmax;
+  if pg_snapshot_xmin(old_snapshot) < old_xmax then
+    -- Most of those that were in progress then had begun just before. They lie together, from `near` on, and are read in one
+    -- go with what is new; some that are known already lie between, so it is not gone back far. The others are `far`.
+    select coalesce(min(x) filter (where is_near), old_xmax), array_agg(x) filter (where not is_near) into near, far
+      from (select x, x::text::bigint > old_xmax::text::bigint - 1000 as is_near from pg_snapshot_xip(old_snapshot) x) x;
+  end if;
   -- A new life of the server may have lost the end of the last one: the hole marks a lost tail as lost.
   next_offset := case when previous.incarnation = me.incarnation then previous.last_offset + 1
                       else realtime._jump(previous.last_offset, previous.at) end;
@@ -94,14 +114,12 @@ begin
   -- Snapshot, visibility, count and order in ONE statement: the counts are those of the snapshot that is stored.
   with
     now as materialized (select pg_current_snapshot() as snapshot),
-    ended as (
-      select x from pg_snapshot_xip(old_snapshot) x where pg_visible_in_snapshot(x, (select snapshot from now))),
     found as (
       select l.xid, l.seq, l.run from realtime.log l
-       where l.run is not null and l.xid >= old_xmax and l.xid < (select pg_snapshot_xmax(snapshot) from now)
-         and pg_visible_in_snapshot(l.xid, (select snapshot from now))
+       where l.run is not null and l.xid >= near and l.xid < (select pg_snapshot_xmax(snapshot) from now)
+         and pg_visible_in_snapshot(l.xid, (select snapshot from now)) and not pg_visible_in_snapshot(l.xid, old_snapshot)
       union all
-      select l.xid, l.seq, l.run from ended join realtime.log l on l.xid = ended.x and l.run is not null),
+      select l.* from realtime._runs_of_ended(far, (select snapshot from now)) l where far is not null),
     runs as (
       -- Ordered once: the aggregates below take the rows as they come.
       select xid, seq - run + 1 as seq, run as n, max(seq) over (partition by xid) as last_seq from found
@@ -128,7 +146,7 @@ begin
   return query select t.tick_id, t.first_offset, t.events from realtime._tick(false) t where t.tick_id is not null;
 end $$;
 comment on function realtime.tick() is
-  'Makes what has committed readable. Called by the worker, or by a sidecar when there is none; alone, in autocommit mode. No row: nothing new.';
+  'Makes what has committed readable, as the worker does. Called by a sidecar when there is none; alone, in autocommit mode. No row: nothing new.';
 
 create function realtime._store_tick(id bigint, history text, incarnation text, snapshot pg_snapshot,
     first_offset bigint, last_offset bigint, xids xid8[], seqs bigint[], counts int4[]) returns void

@@ -330,6 +330,19 @@ as $$
     from (select (extract(epoch from clock_timestamp()) * 1000000)::bigint as us) now
 $$;
 
+-- The runs of those of these transactions that have ended. Stable, so that it sees what the statement sees that calls it; in a
+-- statement of its own, so that a tick without any does not begin by opening all segments a second time.
+create function realtime._runs_of_ended(transactions xid8[], snapshot pg_snapshot) returns table (xid xid8, seq bigint, run int4)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select l.xid, l.seq, l.run from unnest(transactions) x join realtime.log l on l.xid = x and l.run is not null
+     where pg_visible_in_snapshot(x, snapshot);
+end $$;
+
 create function realtime._tick(export boolean, out tick_id bigint, out first_offset bigint, out last_offset bigint, out events bigint, out exported text)
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
@@ -340,7 +353,7 @@ create function realtime._tick(export boolean, out tick_id bigint, out first_off
 as $$
 #variable_conflict use_column
 declare
-  me record; previous record; torn record; batch record; old_xmax xid8; old_snapshot pg_snapshot; next_offset bigint;
+  me record; previous record; torn record; batch record; old_xmax xid8; near xid8; far xid8[]; old_snapshot pg_snapshot; next_offset bigint;
   fresh constant bigint := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -386,6 +399,13 @@ begin
 
   old_snapshot := previous.snapshot;
   old_xmax := pg_snapshot_xmax(old_snapshot);
+  near := old_xmax;
+  if pg_snapshot_xmin(old_snapshot) < old_xmax then
+    -- Most of those that were in progress then had begun just before. They lie together, from `near` on, and are read in one
+    -- go with what is new; some that are known already lie between, so it is not gone back far. The others are `far`.
+    select coalesce(min(x) filter (where is_near), old_xmax), array_agg(x) filter (where not is_near) into near, far
+      from (select x, x::text::bigint > old_xmax::text::bigint - 1000 as is_near from pg_snapshot_xip(old_snapshot) x) x;
+  end if;
   -- A new life of the server may have lost the end of the last one: the hole marks a lost tail as lost.
   next_offset := case when previous.incarnation = me.incarnation then previous.last_offset + 1
                       else realtime._jump(previous.last_offset, previous.at) end;
@@ -393,14 +413,12 @@ begin
   -- Snapshot, visibility, count and order in ONE statement: the counts are those of the snapshot that is stored.
   with
     now as materialized (select pg_current_snapshot() as snapshot),
-    ended as (
-      select x from pg_snapshot_xip(old_snapshot) x where pg_visible_in_snapshot(x, (select snapshot from now))),
     found as (
       select l.xid, l.seq, l.run from realtime.log l
-       where l.run is not null and l.xid >= old_xmax and l.xid < (select pg_snapshot_xmax(snapshot) from now)
-         and pg_visible_in_snapshot(l.xid, (select snapshot from now))
+       where l.run is not null and l.xid >= near and l.xid < (select pg_snapshot_xmax(snapshot) from now)
+         and pg_visible_in_snapshot(l.xid, (select snapshot from now)) and not pg_visible_in_snapshot(l.xid, old_snapshot)
       union all
-      select l.xid, l.seq, l.run from ended join realtime.log l on l.xid = ended.x and l.run is not null),
+      select l.* from realtime._runs_of_ended(far, (select snapshot from now)) l where far is not null),
     runs as (
       -- Ordered once: the aggregates below take the rows as they come.
       select xid, seq - run + 1 as seq, run as n, max(seq) over (partition by xid) as last_seq from found
@@ -427,7 +445,7 @@ begin
   return query select t.tick_id, t.first_offset, t.events from realtime._tick(false) t where t.tick_id is not null;
 end $$;
 comment on function realtime.tick() is
-  'Makes what has committed readable. Called by the worker, or by a sidecar when there is none; alone, in autocommit mode. No row: nothing new.';
+  'Makes what has committed readable, as the worker does. Called by a sidecar when there is none; alone, in autocommit mode. No row: nothing new.';
 
 create function realtime._store_tick(id bigint, history text, incarnation text, snapshot pg_snapshot,
     first_offset bigint, last_offset bigint, xids xid8[], seqs bigint[], counts int4[]) returns void
@@ -1933,6 +1951,9 @@ create function realtime._shapes(relations oid[]) returns bigint[]
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if cardinality(relations) = 1 then
+    return array[realtime._shape(relations[1])];
+  end if;
   return (
     with recursive up(relation) as (
       select relations[1]
@@ -1949,21 +1970,20 @@ create function realtime._names_today(relation oid, columns int) returns text[]
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return (
-    select array_agg(a.attname::text order by n)
-      from generate_series(1, columns) n left join pg_attribute a on a.attrelid = relation and a.attnum = n and not a.attisdropped);
+  return array(
+    select case when not a.attisdropped then a.attname::text end
+      from pg_attribute a where a.attrelid = relation and a.attnum between 1 and columns order by a.attnum);
 end $$;
 
 -- The key's columns as they are called today; NULL when one of them is no more.
-create function realtime._key_today(relation oid, names text[], key text[]) returns text[]
-  language plpgsql stable
+create function realtime._key_today(names text[], names_today text[], key text[]) returns text[]
+  language plpgsql immutable
   set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
-    select case when count(a.attname) = count(*) then array_agg(a.attname::text order by k.n) end
-      from unnest(key) with ordinality k(name, n)
-      left join pg_attribute a on a.attrelid = relation and a.attnum = array_position(names, k.name) and not a.attisdropped
+    select case when count(k.name) = count(*) then array_agg(k.name order by k.n) end
+      from (select names_today[array_position(names, u.name)] as name, u.n from unnest(key) with ordinality u(name, n)) k
     having count(*) > 0);
 end $$;
 
@@ -1971,13 +1991,13 @@ end $$;
 -- statements that call it, so that their settings choose its plan: a nested loop over the ordered runs, which never sorts
 -- an image. The end of a run comes from one index, the rows before it from the other (log.sql).
 create function realtime._rows_of_tick(first_offset bigint, xids xid8[], seqs bigint[], counts int4[], after bigint)
-  returns table (chunk bigint, first bigint, n int4, last bigint, start bigint, transaction_end bigint,
+  returns table (chunk bigint, first bigint, n int4, last bigint, transaction_end bigint,
                  place bigint, layout bigint, written_at timestamptz, flags int2, operation "char", message uuid, old bytea, new bytea)
   language sql stable
 as $$
-  select c.chunk, c.first, c.n, c.last, c.start, c.transaction_end,
+  select c.chunk, c.first, c.n, c.last, c.transaction_end,
          l.seq - c.seq, l.layout, l.at, l.flags, l.op, l.message_id, l.old, l.new
-    from (select w.*, min(w.first) over () as start, max(w.last) over (partition by w.xid) as transaction_end
+    from (select w.*, max(w.last) over (partition by w.xid) as transaction_end
             from (select u.chunk, u.xid, u.seq, u.n, $1 + sum(u.n) over (order by u.chunk) - u.n as first,
                          $1 + sum(u.n) over (order by u.chunk) - 1 as last
                     from unnest($2, $3, $4) with ordinality u(xid, seq, n, chunk)) w
@@ -1988,6 +2008,50 @@ as $$
       union all
       select x.* from realtime.log x where x.run is not null and x.xid = c.xid and x.seq = c.seq + c.n - 1) l
 $$;
+
+-- The newest tick, and where the one before it ended; NULL for what there is not. A segment is empty when it becomes the
+-- one that is written, so both mostly lie there, and to look into all of them takes many times as long. Whoever calls
+-- this says `segment` of realtime.state. Static statements, as in _store_tick. Volatile: each takes its snapshot when it has
+-- its locks. When it waited for those who begin a new history, an older snapshot would find everything empty.
+create function realtime._newest_tick(segment int, out newest realtime.tick_0, out before bigint)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  case segment
+    when 0 then
+      select t.* into newest from realtime.tick_0 t order by t.id desc limit 1;
+      before := (select t.last_offset from realtime.tick_0 t where t.id = newest.id - 1);
+    when 1 then
+      select t.* into newest from realtime.tick_1 t order by t.id desc limit 1;
+      before := (select t.last_offset from realtime.tick_1 t where t.id = newest.id - 1);
+    when 2 then
+      select t.* into newest from realtime.tick_2 t order by t.id desc limit 1;
+      before := (select t.last_offset from realtime.tick_2 t where t.id = newest.id - 1);
+    when 3 then
+      select t.* into newest from realtime.tick_3 t order by t.id desc limit 1;
+      before := (select t.last_offset from realtime.tick_3 t where t.id = newest.id - 1);
+    when 4 then
+      select t.* into newest from realtime.tick_4 t order by t.id desc limit 1;
+      before := (select t.last_offset from realtime.tick_4 t where t.id = newest.id - 1);
+    when 5 then
+      select t.* into newest from realtime.tick_5 t order by t.id desc limit 1;
+      before := (select t.last_offset from realtime.tick_5 t where t.id = newest.id - 1);
+    when 6 then
+      select t.* into newest from realtime.tick_6 t order by t.id desc limit 1;
+      before := (select t.last_offset from realtime.tick_6 t where t.id = newest.id - 1);
+    when 7 then
+      select t.* into newest from realtime.tick_7 t order by t.id desc limit 1;
+      before := (select t.last_offset from realtime.tick_7 t where t.id = newest.id - 1);
+  end case;
+  if newest.id is null then
+    select t.id, t.history, t.incarnation, t.snapshot, t.first_offset, t.last_offset, t.xids, t.seqs, t.counts, t.at
+      into newest from realtime.ticks t order by t.id desc limit 1;
+  end if;
+  if before is null then
+    before := (select t.last_offset from realtime.ticks t where t.id = newest.id - 1);
+  end if;
+end $$;
 
 -- What one call of read() knows of a layout. Looked up once a call: tables take turns inside a transaction, and a look
 -- costs more than an event.
@@ -2002,9 +2066,10 @@ as $$
 begin
   -- One statement, for one snapshot: names and shapes must belong together.
   return (
-    select row(l.relations, l.schemas, l.tables, realtime._names_today(l.relations[1], cardinality(l.names)),
-               realtime._key_today(l.relations[1], l.names, l.key), realtime._shapes(l.relations))::realtime._known_layout
-      from realtime.layouts l where l.id = layout limit 1);
+    select row(l.relations, l.schemas, l.tables, l.names_today, realtime._key_today(l.names, l.names_today, l.key),
+               realtime._shapes(l.relations))::realtime._known_layout
+      from (select k.*, realtime._names_today(k.relations[1], cardinality(k.names)) as names_today
+              from realtime.layouts k where k.id = layout limit 1) l);
 end $$;
 
 create function realtime.read(after bigint, max_events int, max_bytes int, only_relation oid, only_channel text)
@@ -2021,7 +2086,8 @@ create function realtime.read(after bigint, max_events int, max_bytes int, only_
 as $$
 #variable_conflict use_column
 declare
-  head bigint; floor_tick_now bigint; cursor_at bigint := after; gap record; t record; r record; 
+  ticks refcursor; at_end record; newest realtime.tick_0; t record; r record;
+  head bigint; floor_tick_now bigint; segment_now int; cursor_at bigint := after; gap record; is_enough boolean := false;
   layout realtime._known_layout; known bigint[] := '{}'; known_layouts realtime._known_layout[] := '{}'; place int;
   start_at bigint; position_at bigint; chunk bigint; scanned int := 0; found_events int := 0; bytes bigint := 0;
   payload_bytes_max constant int := realtime._max_event_bytes();
@@ -2030,7 +2096,9 @@ begin
     raise exception 'realtime.read() runs in READ COMMITTED only' using errcode = 'invalid_transaction_state',
       hint = 'An older snapshot would find a truncated segment empty.';
   end if;
-  select x.last_offset into head from realtime.ticks x order by x.id desc limit 1;
+  select s.floor_tick, s.segment into floor_tick_now, segment_now from realtime.state s;
+  select * into at_end from realtime._newest_tick(segment_now);
+  newest := at_end.newest; head := newest.last_offset;
   if head is null then
     raise exception 'the log has not begun' using errcode = 'object_not_in_prerequisite_state', hint = 'select realtime.tick()';
   end if;
@@ -2041,28 +2109,34 @@ begin
     return;
   end if;
 
-  select s.floor_tick into floor_tick_now from realtime.state s;
-  select * into gap from realtime._gap_after(after, floor_tick_now, head);
-  if gap.reason is not null then
-    kind := 'g'; "offset" := after + 1; until := gap.until; reason := gap.reason;
-    return next;
-    kind := 'c'; reason := null; cursor_at := gap.until;
+  if after = at_end.before or after between newest.first_offset and head then
+    -- Mostly a reader has all but the newest tick, or but the end of that.
+    open ticks for select newest.id, newest.first_offset, newest.last_offset, newest.xids, newest.seqs, newest.counts where after < head;
+  else
+    select * into gap from realtime._gap_after(after, floor_tick_now, head);
+    if gap.reason is not null then
+      kind := 'g'; "offset" := after + 1; until := gap.until; reason := gap.reason;
+      return next;
+      kind := 'c'; reason := null; cursor_at := gap.until;
+    end if;
+    -- The tick that holds the cursor; from there on in order.
+    select x.first_offset into start_at from realtime.ticks x where x.first_offset <= cursor_at order by x.first_offset desc limit 1;
+    start_at := coalesce(start_at, 0);
+    open ticks for
+      select x.id, x.first_offset, x.last_offset, x.xids, x.seqs, x.counts from realtime.ticks x
+       where x.first_offset >= start_at and x.id >= floor_tick_now and x.last_offset > cursor_at
+       order by x.first_offset;
   end if;
 
-  -- The tick that holds the cursor; from there on in order.
-  select x.first_offset into start_at from realtime.ticks x where x.first_offset <= cursor_at order by x.first_offset desc limit 1;
-  start_at := coalesce(start_at, 0);
-  <<ticks>>
-  for t in select x.id, x.first_offset, x.last_offset, x.xids, x.seqs, x.counts from realtime.ticks x
-            where x.first_offset >= start_at and x.id >= floor_tick_now and x.last_offset > cursor_at
-            order by x.first_offset loop
+  loop
+    fetch ticks into t;
+    exit when not found;
     position_at := null; chunk := null;
-    for r in
-      select * from realtime._rows_of_tick(t.first_offset, t.xids, t.seqs, t.counts, cursor_at)
-    loop
+    for r in select * from realtime._rows_of_tick(t.first_offset, t.xids, t.seqs, t.counts, cursor_at) loop
       -- The order is the plan's (a nested loop over ordered chunks), so it is checked, row by row.
       if chunk is distinct from r.chunk then
-        if r.first <> coalesce(position_at, r.start) then
+        -- The first one holds the place behind the cursor, or begins the tick.
+        if r.first <> position_at or position_at is null and r.first > greatest(cursor_at + 1, t.first_offset) then
           perform realtime._read_failed(t.id, floor_tick_now);
         end if;
         position_at := r.first; chunk := r.chunk;
@@ -2074,9 +2148,8 @@ begin
       end if;
       "offset" := position_at; position_at := position_at + 1;
       continue when "offset" <= cursor_at;
-      if scanned >= 20000 or found_events >= max_events or bytes >= max_bytes then
-        exit ticks;
-      end if;
+      is_enough := scanned >= 20000 or found_events >= max_events or bytes >= max_bytes;
+      exit when is_enough;
       scanned := scanned + 1;
       cursor_at := "offset";
 
@@ -2121,12 +2194,14 @@ begin
       bytes := bytes + 200 + coalesce(octet_length(record), 0) + coalesce(octet_length(old_record), 0) + coalesce(octet_length(payload), 0);
       return next;
     end loop;
+    exit when is_enough;
     if t.xids = '{}' then
       cursor_at := t.last_offset;  -- the first tick of a history: an offset without an event
     elsif position_at is distinct from t.last_offset + 1 then
       perform realtime._read_failed(t.id, floor_tick_now);
     end if;
   end loop;
+  close ticks;
 
   kind := 'c'; "offset" := cursor_at; until := greatest(head, cursor_at); reason := null; op := null; oversize := null; at := null;
   relations := null; shapes := null; schemas := null; tables := null; key := null; record := null; old_record := null;

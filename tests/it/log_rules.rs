@@ -6,7 +6,7 @@ use std::sync::Arc;
 use realtime_tests::{Database, Server, Stop, eventually};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls, error::SqlState};
 
 use crate::fixtures::TABLE;
 
@@ -170,4 +170,73 @@ async fn a_segment_whose_index_is_being_moved_is_not_written() {
     mover.batch_execute("commit").await.unwrap();
     assert_eq!(database.text("select segment from realtime.log where op = 'I'").await, "1");
     assert_eq!(database.text("select events from realtime.tick()").await, "1");
+}
+
+/// Transactions that were in progress at a tick are looked for one by one when they began long before it, and in one go when
+/// they began just before.
+#[tokio::test]
+async fn who_was_in_progress_at_a_tick_comes_once_however_long_ago_it_began() {
+    let database = database(shared().await).await;
+    let burn = "do $$ begin for n in 1..1500 loop begin insert into burnt default values; exception when others then null; end; end loop; end $$";
+    database.exec("create table burnt ()").await;
+    let begin = async |id: i32| {
+        let session = database.session().await;
+        session.batch_execute(&format!("set realtime.worker = off; begin; insert into t values ({id})")).await.unwrap();
+        session
+    };
+    let ids = "select string_agg(record::json->>'id', ',' order by \"offset\")
+                 from realtime.status() s, realtime.read(s.oldest, 100, 100000, null, null) where kind = 'e'";
+    let (far, left, undone) = (begin(1).await, begin(2).await, begin(3).await);
+    database.exec(burn).await;
+    let near = begin(4).await;
+    database.exec("insert into t values (5)").await;
+    database.exec("select realtime.tick()").await;
+    assert_eq!(database.text(ids).await, "5");
+    let span = "select pg_snapshot_xmax(t.snapshot)::text::bigint - pg_snapshot_xmin(t.snapshot)::text::bigint > 1000
+                  from realtime.ticks t order by t.id desc limit 1";
+    assert_eq!(database.text(span).await, "t");
+    far.batch_execute("commit").await.unwrap();
+    near.batch_execute("commit").await.unwrap();
+    undone.batch_execute("rollback").await.unwrap();
+    database.exec("insert into t values (6)").await;
+    database.exec("select realtime.tick()").await;
+    assert_eq!(database.text(ids).await, "5,1,4,6");
+    database.exec(burn).await;
+    left.batch_execute("commit").await.unwrap();
+    database.exec("select realtime.tick()").await;
+    database.exec("select realtime.tick()").await;
+    assert_eq!(database.text(ids).await, "5,1,4,6,2");
+}
+
+/// Segments are emptied for a new history, and that is not MVCC safe: an older snapshot would find no tick at all.
+#[tokio::test]
+async fn who_reads_while_a_new_history_begins_finds_its_beginning() {
+    let database = database(shared().await).await;
+    let (ticker, reader) = (database.session().await, Arc::new(database.session().await));
+    let pid: i32 = reader.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    // Once before: what is compiled at a session's first call would wait, and not the statement.
+    let read = "select kind::text, until from realtime.read(null, 1, 1, null, null)";
+    reader.query_one(read, &[]).await.unwrap();
+    let waits = format!("select coalesce(wait_event_type = 'Lock', false) from pg_stat_activity where pid = {pid}");
+    eventually("it was read behind the new history's beginning", async || {
+        database.exec("update realtime.tick_0 set history = 'another server'").await;
+        ticker.batch_execute("begin").await.unwrap();
+        ticker.batch_execute("select from realtime._tick(false)").await.unwrap();
+        let session = Arc::clone(&reader);
+        let read = tokio::spawn(async move { session.query_one(read, &[]).await });
+        eventually("it waits", async || (database.text(&waits).await == "t" || read.is_finished()).then_some(())).await;
+        ticker.batch_execute("commit").await.unwrap();
+        match read.await.unwrap() {
+            Ok(row) => {
+                assert_eq!(row.get::<_, &str>(0), "c");
+                Some(())
+            }
+            // Waited for too long, on a busy machine.
+            Err(error) => {
+                assert_eq!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE), "{error:?}");
+                None
+            }
+        }
+    })
+    .await;
 }

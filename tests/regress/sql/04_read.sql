@@ -28,6 +28,24 @@ begin;
 delete from realtime.log_0 where xid = (select max(xid) from realtime.log_0);
 select kind from edge, realtime.read(edge.head, 10, 10000, null, null);
 rollback;
+-- Also of a transaction that wrote several rows: the first one, one between, the last.
+create table several as select head from realtime.status();
+insert into moved values (14), (15), (16);
+select events from realtime.tick();
+select r.kind, r.record from several, realtime.read(several.head + 1, 10, 10000, null, null) r;
+do $$
+begin
+  for n in 0..2 loop
+    begin
+      delete from realtime.log_0 where (xid, seq) = (select xid, seq from realtime.log_0 order by xid desc, seq limit 1 offset n);
+      perform kind from several, realtime.read(several.head, 10, 10000, null, null);
+      raise notice 'row % is not missed', n;
+    exception when data_corrupted then
+      raise notice 'row % is missed', n;
+    end;
+  end loop;
+end $$;
+drop table several;
 begin isolation level repeatable read;
 select kind from realtime.read(null, 1, 1, null, null);
 rollback;
