@@ -21,10 +21,13 @@ const HOUSE_INTERVAL: Duration = Duration::from_secs(10);
 const HOUSE_INTERVAL_FULL: Duration = Duration::from_secs(1);
 /// Polls without any other session before the worker leaves.
 const POLLS_ALONE: u32 = 2;
-/// How many times as long as a turn took the worker rests while more has been committed meanwhile.
-const REST_PER_TURN: u32 = 3;
-/// But no longer: it is what an event waits then.
-const REST_MAX: Duration = Duration::from_millis(8);
+/// How many times as long as a turn took the worker rests while more has been committed meanwhile, and the longest that it
+/// does, which is what an event waits then beside the tick itself.
+const REST: (u32, Duration) = (3, Duration::from_millis(8));
+/// The same behind a tick of many events: where so many come during a tick and a rest, fewer ticks leave the processors to
+/// those who write.
+const REST_OF_MANY: (u32, Duration) = (6, Duration::from_millis(16));
+const MANY_EVENTS: i64 = 64;
 
 crate::ffi::sql_function!(start_worker, pg_finfo_start_worker, start);
 crate::ffi::sql_function!(worker_pid, pg_finfo_worker_pid, pid);
@@ -144,12 +147,13 @@ unsafe fn run(entry: &Entry) {
             }
             let began = Instant::now();
             entry.is_called.store(false, SeqCst);
-            if worker.polls_alone > POLLS_ALONE || !settings::worker_wanted() || !worker.turn() {
+            if worker.polls_alone > POLLS_ALONE || !settings::worker_wanted() {
                 return;
             }
+            let Some(events) = worker.turn() else { return };
             // The latch alone does not tell: waiting for a lock or a standby inside the turn resets it.
             if entry.is_called.load(SeqCst) {
-                rest(began.elapsed());
+                rest(began.elapsed(), events);
             } else {
                 worker.wait();
             }
@@ -159,12 +163,13 @@ unsafe fn run(entry: &Entry) {
 
 /// Lets commits gather before the next tick. Where they come faster than ticks are made, a tick for each moment would take
 /// a good part of a processor and of the disk's flushes from the writers; they are as soon seen by fewer.
-unsafe fn rest(turn: Duration) {
-    let time_ms = (turn * REST_PER_TURN).min(REST_MAX).as_millis().max(1);
+unsafe fn rest(turn: Duration, events: i64) {
+    let (times, longest) = if events >= MANY_EVENTS { REST_OF_MANY } else { REST };
+    let time_ms = (turn * times).min(longest).as_millis().max(1);
     // SAFETY: without the latch among the events, those who commit have nobody to signal.
     unsafe {
-        let events = pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, time_ms as i64, pg_sys::PG_WAIT_EXTENSION);
+        let wake_up = pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+        pg_sys::WaitLatch(pg_sys::MyLatch, wake_up as i32, time_ms as i64, pg_sys::PG_WAIT_EXTENSION);
     }
 }
 
@@ -187,7 +192,7 @@ impl Worker {
     fn new() -> Self {
         Self {
             mark_lost: Statement::new(c"select realtime.mark_lost()"),
-            tick: Statement::new(c"select from realtime.tick()"),
+            tick: Statement::new(c"select t.events from realtime._tick(false) t where t.tick_id is not null"),
             ring: Statement::new(c"select realtime.ring()"),
             queue_usage: Statement::new(c"select pg_notification_queue_usage()"),
             notice_changes: Statement::new(c"select realtime._notice_changes(false)"),
@@ -198,18 +203,17 @@ impl Worker {
         }
     }
 
-    /// One look at the log. False: the extension is gone.
-    unsafe fn turn(&mut self) -> bool {
+    /// One look at the log. Says how many events became readable; `None`: the extension is gone.
+    unsafe fn turn(&mut self) -> Option<i64> {
         // SAFETY: as in `run`.
         unsafe {
             let is_losing = registry::known().is_some_and(Entry::has_unmarked_loss);
             if is_losing {
                 self.mark_lost.run();
             }
-            match self.tick.run() {
-                None => return false,
-                Some(0) => (),
-                Some(_) => self.ring_the_bell(),
+            let tick = self.tick.run()?;
+            if tick.rows > 0 {
+                self.ring_the_bell();
             }
             if self.noticed.elapsed() > NOTICE_INTERVAL {
                 self.noticed = Instant::now();
@@ -220,14 +224,14 @@ impl Worker {
                 self.kept = Instant::now();
                 self.keep_house.run();
             }
-            true
+            Some(tick.number)
         }
     }
 
     unsafe fn ring_the_bell(&mut self) {
         // SAFETY: as in `run`.
         unsafe {
-            if self.ring.run() == Some(0) {
+            if self.ring.run().is_some_and(|answer| answer.rows == 0) {
                 // The server gives back what was read only when somebody rings: a full queue would stay full for ever.
                 self.queue_usage.run();
             }
@@ -260,42 +264,42 @@ impl Statement {
         Self { text, plan: std::ptr::null_mut() }
     }
 
-    /// Runs it in a transaction and returns how many rows it gave; `None` when the extension is not there.
+    /// Runs it in a transaction; `None` when the extension is not there.
     ///
     /// One that fails (it gave way to somebody's lock, say) is logged and tried again at the next look.
-    unsafe fn run(&mut self) -> Option<u64> {
+    unsafe fn run(&mut self) -> Option<Answer> {
         // SAFETY: the transaction that an error leaves behind is aborted before the next begins.
         unsafe {
             match caught::attempt(|| self.transaction()) {
-                Ok(rows) => rows,
+                Ok(answer) => answer,
                 Err(error) => {
                     pg_sys::AbortCurrentTransaction();
                     log!("realtime: {}: {}; it is tried again", self.text.to_string_lossy(), caught::message(&error));
-                    Some(0)
+                    Some(Answer::default())
                 }
             }
         }
     }
 
     /// Not pgrx's `Spi`: that takes a transaction id, which would make every idle poll a commit.
-    unsafe fn transaction(&mut self) -> Option<u64> {
+    unsafe fn transaction(&mut self) -> Option<Answer> {
         // SAFETY: the usual frame of a background worker's transaction.
         unsafe {
             pg_sys::SetCurrentStatementStartTimestamp();
             pg_sys::StartTransactionCommand();
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
             pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, self.text.as_ptr());
-            let rows = is_installed().then(|| {
+            let answer = is_installed().then(|| {
                 pg_sys::SPI_connect();
                 self.execute();
-                let rows = pg_sys::SPI_processed;
+                let answer = Answer::of_spi();
                 pg_sys::SPI_finish();
-                rows
+                answer
             });
             pg_sys::PopActiveSnapshot();
             pg_sys::CommitTransactionCommand();
             pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
-            rows
+            answer
         }
     }
 
@@ -311,6 +315,31 @@ impl Statement {
                 self.plan = plan;
             }
             pg_sys::SPI_execute_plan(self.plan, std::ptr::null_mut(), std::ptr::null(), false, 0);
+        }
+    }
+}
+
+/// What a statement gave.
+#[derive(Default)]
+struct Answer {
+    rows: u64,
+    /// The first column of the first row when that is a `bigint`; 0 without one.
+    number: i64,
+}
+
+impl Answer {
+    /// Of the statement that SPI ran last.
+    unsafe fn of_spi() -> Self {
+        // SAFETY: connected to SPI; the type is looked at before the value is.
+        unsafe {
+            let (rows, table) = (pg_sys::SPI_processed, pg_sys::SPI_tuptable);
+            let mut number = 0;
+            if rows > 0 && !table.is_null() && pg_sys::SPI_gettypeid((*table).tupdesc, 1) == pg_sys::INT8OID {
+                let mut null = false;
+                let value = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &mut null);
+                number = if null { 0 } else { value.value() as i64 };
+            }
+            Self { rows, number }
         }
     }
 }
