@@ -4,6 +4,8 @@
 //! ever, and never skipped. The reader watches who ticks; where nobody does, or does not get on, it asks its own ticker.
 
 use std::{
+    future::Future,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,7 +21,7 @@ use crate::{
     model::{Event, EventKind, Offset},
     postgres::{
         Backoff, Database, Error, Session,
-        log::{self, CONTRACT_VERSIONS, Query, Read, ReadError},
+        log::{self, CONTRACT_VERSIONS, Query, Read, ReadError, Reading},
     },
     ticker::Demand,
 };
@@ -34,6 +36,8 @@ const LOOK_BACK_PAGES_MAX: usize = 16;
 const STATUS_EVERY: Duration = Duration::from_secs(2);
 /// A worker whose oldest event has waited for longer is not getting on.
 const WORKER_LAG_MS_MAX: f64 = 1000.0;
+/// How often it is looked whether the reader can have a session of its own.
+const OWN_SESSION_EVERY: Duration = Duration::from_millis(200);
 /// How long the start waits for a tick. A server that waits for a standby makes none, and what is readable is read.
 const FIRST_TICK_MAX: Duration = Duration::from_secs(1);
 
@@ -114,14 +118,20 @@ impl Reader {
         }
     }
 
-    /// Reads over one connection until something fails.
+    /// Reads until something fails: over one of the pool's sessions, and over one of its own as soon as there is a way past
+    /// the poolers.
     async fn session(&mut self) -> Result<(), SessionError> {
         let database = Arc::clone(&self.database);
-        let session = Session::open(&database).await?;
-        self.follow(&session).await
+        let pooled = Session::open(&database).await?;
+        self.start(&pooled).await?;
+        let own = self.follow(&Reading::over(&pooled), own_session(&database, Arc::clone(&self.metrics))).await?;
+        drop(pooled);
+        debug!("reading over a session of its own");
+        let reading = Reading::prepared(&own).await?;
+        self.follow(&reading, std::future::pending()).await.map(drop)
     }
 
-    async fn follow(&mut self, session: &Session<'_>) -> Result<(), SessionError> {
+    async fn start(&mut self, session: &Session<'_>) -> Result<(), SessionError> {
         let version = log::contract_version(session).await?;
         if !CONTRACT_VERSIONS.contains(&version) {
             return Err(SessionError::Contract(version));
@@ -136,16 +146,29 @@ impl Reader {
         };
         info!(offset = %cursor, has_worker, "reading the log");
         self.caught_up();
+        Ok(())
+    }
+
+    /// Reads on until there is a better session.
+    async fn follow<'a>(
+        &mut self,
+        reading: &Reading<'_>,
+        better: impl Future<Output = Session<'a>>,
+    ) -> Result<Session<'a>, SessionError> {
+        let mut better = pin!(better);
         let mut status_at = Instant::now() + STATUS_EVERY;
         loop {
-            self.read_all(session).await?;
+            self.read_all(reading).await?;
             self.backoff.reset();
             if Instant::now() >= status_at {
-                let has_worker = self.status(session).await?;
+                let has_worker = self.status(reading.session()).await?;
                 self.ticker.set(!has_worker);
                 status_at = Instant::now() + STATUS_EVERY;
             }
-            self.wait().await;
+            tokio::select! {
+                session = better.as_mut() => return Ok(session),
+                () = self.wait() => (),
+            }
         }
     }
 
@@ -184,14 +207,14 @@ impl Reader {
         Ok(has_worker)
     }
 
-    async fn read_all(&mut self, session: &Session<'_>) -> Result<(), ReadError> {
+    async fn read_all(&mut self, reading: &Reading<'_>) -> Result<(), ReadError> {
         loop {
             let Some(after) = self.cursor else {
                 return Ok(());
             };
             let started = Instant::now();
             let query = Query { after, events_max: EVENTS_MAX, bytes_max: BYTES_MAX, topic: None };
-            let read = match log::read(session, query).await {
+            let read = match reading.read(query).await {
                 Err(ReadError::Moved) => continue,
                 read => read?,
             };
@@ -235,6 +258,19 @@ impl Reader {
         tokio::select! {
             () = self.bell.notified() => (),
             () = tokio::time::sleep(Duration::from_millis(self.timing.poll_ms)) => (),
+        }
+    }
+}
+
+/// A session past the poolers, once notifications say that there is a way. Meanwhile there is another to read over.
+async fn own_session(database: &Database, metrics: Arc<Metrics>) -> Session<'_> {
+    loop {
+        tokio::time::sleep(OWN_SESSION_EVERY).await;
+        if metrics.listener_up.get() == 1 {
+            match Session::reading(database).await {
+                Ok(session) => return session,
+                Err(error) => debug!(error = error.chain(), "no session of the reader's own yet"),
+            }
         }
     }
 }

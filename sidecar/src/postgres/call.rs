@@ -7,18 +7,28 @@
 
 use std::{
     future::Future,
+    pin::{Pin, pin},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
-use tokio_postgres::{Row, types::ToSql, types::Type};
+use tokio_postgres::{
+    Row, Statement,
+    types::{ToSql, Type},
+};
 
 use super::{Database, Error, PooledClient};
 use crate::config::process_name;
 
-/// A parameter and its type: statements stay unnamed, so one round trip is enough, poolers do not mind, and no policy
-/// function can replace a prepared statement of ours.
+/// A parameter and its type: statements stay unnamed, but for [`Prepared`], so one round trip is enough, poolers do not
+/// mind, and no policy function can replace a prepared statement of ours.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// A statement that the server has parsed: for one session, in which no policy ever runs.
+pub(super) struct Prepared {
+    mark: Mark,
+    statement: Statement,
+}
 
 /// How long an answer may take before the server is asked whether it works on it.
 const ASK_AFTER: Duration = Duration::from_secs(3);
@@ -66,13 +76,21 @@ impl<'a> Session<'a> {
     ///
     /// As [`Database::client`].
     pub async fn standing(database: &'a Database) -> Result<Self, Error> {
-        let client = database.standing_client().await?;
-        Ok(Self {
-            database,
-            client: Some(client),
-            in_doubt: AtomicBool::new(false),
-            in_transaction: AtomicBool::new(true),
-        })
+        Ok(Self::kept(database, database.standing_client().await?))
+    }
+
+    /// As [`Session::standing`], for the one who reads the log: no policy ever runs in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::client`].
+    pub async fn reading(database: &'a Database) -> Result<Self, Error> {
+        Ok(Self::kept(database, database.reading_client().await?))
+    }
+
+    fn kept(database: &'a Database, client: PooledClient) -> Self {
+        let in_transaction = AtomicBool::new(true);
+        Self { database, client: Some(client), in_doubt: AtomicBool::new(false), in_transaction }
     }
 
     /// Begins a transaction. Until [`Session::commit`] the connection is not given back, whatever becomes of it.
@@ -103,6 +121,37 @@ impl<'a> Session<'a> {
     /// When the server refused, or there is no sign that it still works on it.
     pub(super) async fn query(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
         self.run_watched(&Mark::new(), statement, parameters).await
+    }
+
+    /// Has the server parse a statement once for all: for [`Session::reading`] alone, where no policy could put another
+    /// statement in its place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::query`].
+    pub(super) async fn prepare(&self, statement: &str, types: &[Type]) -> Result<Prepared, Error> {
+        let mark = Mark::new();
+        let text = mark.on(statement);
+        let client = self.client.as_ref().ok_or(Error::Closed)?;
+        let call = pin!(async { self.answered(client.prepare_typed(&text, types).await) });
+        let statement = self.watch(&mark, call).await?;
+        Ok(Prepared { mark, statement })
+    }
+
+    /// Runs a parsed statement for as long as the server works on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::query`].
+    pub(super) async fn query_prepared(
+        &self,
+        Prepared { mark, statement }: &Prepared,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        let client = self.client.as_ref().ok_or(Error::Closed)?;
+        let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
+        let call = pin!(async { self.answered(client.query(statement, &values).await) });
+        self.watch(mark, call).await
     }
 
     /// Runs a statement, and ends the server's session when it takes longer than `deadline`.
@@ -141,7 +190,7 @@ impl<'a> Session<'a> {
         /// Looks within the deadline: the whole time was spent on one identity when all of them show it.
         const LOOKS: u32 = 4;
         let mark = Mark::new();
-        let mut call = std::pin::pin!(self.run_watched(&mark, statement, parameters));
+        let mut call = pin!(self.run_watched(&mark, statement, parameters));
         let (mut judged, mut looks) = (None, 0);
         loop {
             if let Ok(result) = tokio::time::timeout(deadline / LOOKS, call.as_mut()).await {
@@ -159,7 +208,19 @@ impl<'a> Session<'a> {
 
     async fn run_watched(&self, mark: &Mark, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
         let text = mark.on(statement);
-        let mut call = std::pin::pin!(self.run(&text, parameters));
+        let client = self.client.as_ref().ok_or(Error::Closed)?;
+        let call = pin!(async { self.answered(client.query_typed(&text, parameters).await) });
+        self.watch(mark, call).await
+    }
+
+    /// Waits for an answer as long as the server works on it.
+    async fn watch<T>(
+        &self,
+        mark: &Mark,
+        mut call: Pin<&mut impl Future<Output = Result<T, Error>>>,
+    ) -> Result<T, Error> {
+        // Until there is an answer, see `answered`.
+        self.in_doubt.store(true, Ordering::Relaxed);
         let mut denials = 0;
         loop {
             if let Ok(result) = tokio::time::timeout(ASK_AFTER, call.as_mut()).await {
@@ -172,12 +233,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn run(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
-        let Some(client) = &self.client else {
-            return Err(Error::Closed);
-        };
-        self.in_doubt.store(true, Ordering::Relaxed);
-        let result = client.query_typed(statement, parameters).await.map_err(Error::of_statement);
+    /// An answer ends the doubt, also one that says no.
+    fn answered<T>(&self, result: Result<T, tokio_postgres::Error>) -> Result<T, Error> {
+        let result = result.map_err(Error::of_statement);
         if result.as_ref().err().is_none_or(|error| matches!(error, Error::Postgres(it) if it.code().is_some())) {
             self.in_doubt.store(false, Ordering::Relaxed);
         }

@@ -39,6 +39,8 @@ pub struct Database {
     pool: Pool,
     /// For sessions that keep what they were told: no pooler may give them to others between two statements.
     standing: Pool,
+    /// For the reader alone, past any pooler.
+    reading: Pool,
     pooled: tokio_postgres::Config,
     pooled_tls: MakeRustlsConnect,
     direct: tokio_postgres::Config,
@@ -58,8 +60,9 @@ impl Database {
         let pooled = settings.pool.postgres().clone();
         let direct = settings.direct.postgres().clone();
         Ok(Self {
-            pool: pool(settings, &pooled, &pooled_tls),
-            standing: pool(settings, &direct, &direct_tls),
+            pool: pool(settings, settings.pool_size_max, &pooled, &pooled_tls),
+            standing: pool(settings, settings.pool_size_max, &direct, &direct_tls),
+            reading: pool(settings, 1, &direct, &direct_tls),
             pooled,
             pooled_tls,
             direct,
@@ -86,7 +89,16 @@ impl Database {
         self.standing.get().await.map_err(|error| self.pool_error(error))
     }
 
-    /// Whether somebody waits for a connection like that: who has one and can do without gives it up.
+    /// The one connection past any pooler that the reader keeps.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::client`].
+    pub(super) async fn reading_client(&self) -> Result<PooledClient, Error> {
+        self.reading.get().await.map_err(|error| self.pool_error(error))
+    }
+
+    /// Whether somebody waits for a standing connection: who has one and can do without gives it up.
     #[must_use]
     pub fn standing_is_short(&self) -> bool {
         self.standing.status().waiting > 0
@@ -149,6 +161,7 @@ impl Database {
     pub fn close(&self) {
         self.pool.close();
         self.standing.close();
+        self.reading.close();
     }
 
     fn pool_error(&self, error: PoolError) -> Error {
@@ -161,12 +174,17 @@ impl Database {
     }
 }
 
-fn pool(settings: &DatabaseSettings, config: &tokio_postgres::Config, tls: &MakeRustlsConnect) -> Pool {
+fn pool(
+    settings: &DatabaseSettings,
+    size_max: usize,
+    config: &tokio_postgres::Config,
+    tls: &MakeRustlsConnect,
+) -> Pool {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(config.clone(), tls.clone(), recycling);
     let age_max = settings.connection_age_max;
     Pool::builder(manager)
-        .max_size(settings.pool_size_max)
+        .max_size(size_max)
         .runtime(Runtime::Tokio1)
         .create_timeout(Some(settings.connect_timeout))
         .wait_timeout(Some(settings.connect_timeout))

@@ -2,7 +2,11 @@
 
 use tokio_postgres::{Row, error::SqlState, types::Type};
 
-use super::{Database, Error, Session, call::Parameter, row::EventReader};
+use super::{
+    Database, Error, Session,
+    call::{Parameter, Prepared},
+    row::EventReader,
+};
 use crate::model::{Event, Gap, GapReason, Offset, Topic};
 
 /// The contract with the extension that this sidecar was written for.
@@ -155,6 +159,52 @@ pub async fn status(session: &Session<'_>) -> Result<Status, Error> {
 pub async fn head(session: &Session<'_>) -> Result<Offset, ReadError> {
     let rows = session.query(READ, &parameters(&None, &0, &0, &None, &None)).await.map_err(read_error)?;
     Ok(collect(&rows, Offset::ZERO)?.head)
+}
+
+/// A session that reads on for long.
+pub struct Reading<'a> {
+    session: &'a Session<'a>,
+    /// Parsing takes longer than finding an event.
+    statement: Option<Prepared>,
+}
+
+impl<'a> Reading<'a> {
+    /// Over a session that any pooler may give to others between two reads.
+    #[must_use]
+    pub fn over(session: &'a Session<'a>) -> Self {
+        Self { session, statement: None }
+    }
+
+    /// Over a session that is [`Session::reading`]: the statement is parsed once.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer, or nothing that reads.
+    pub async fn prepared(session: &'a Session<'a>) -> Result<Self, Error> {
+        let types = parameters(&None, &0, &0, &None, &None).map(|(_, kind)| kind);
+        Ok(Self { session, statement: Some(session.prepare(READ, &types).await?) })
+    }
+
+    /// The session, for what else there is to ask.
+    #[must_use]
+    pub fn session(&self) -> &'a Session<'a> {
+        self.session
+    }
+
+    /// Reads on.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be read.
+    pub async fn read(&self, it: Query<'_>) -> Result<Read, ReadError> {
+        let Some(statement) = &self.statement else {
+            return read(self.session, it).await;
+        };
+        let (after, events, bytes, relation, channel) = arguments(it);
+        let parameters = parameters(&after, &events, &bytes, &relation, &channel);
+        let rows = self.session.query_prepared(statement, &parameters).await.map_err(read_error)?;
+        collect(&rows, it.after)
+    }
 }
 
 /// Reads on, over this session.
