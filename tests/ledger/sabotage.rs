@@ -16,7 +16,8 @@ pub(crate) const FORGET_LATE_COMMITS: &str = "
 do $$
 declare
   intact text := pg_get_functiondef(coalesce(to_regprocedure('realtime._tick(boolean)'), 'realtime.tick()'::regprocedure));
-  broken text := replace(intact, 'on l.xid = ended.x', 'on l.xid = ended.x and ended.x::text::bigint % 7 > 0');
+  broken text := replace(intact, 'and not pg_visible_in_snapshot(l.xid, old_snapshot)',
+    'and not pg_visible_in_snapshot(l.xid, old_snapshot) and (l.xid >= old_xmax or l.xid::text::bigint % 7 > 0)');
 begin
   if broken = intact then raise exception 'there is nothing to break'; end if;
   execute broken;
