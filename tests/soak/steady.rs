@@ -1,10 +1,11 @@
 //! A steady load for a long time: what is kept is bounded, and nothing else grows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use realtime_tests::Stack;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep_until};
 
@@ -36,18 +37,17 @@ pub(crate) async fn run(duration: Duration) {
     let retention = (duration / 8).as_secs().max(1);
     let text = format!("update realtime.settings set value = '{retention} seconds' where name = 'log_retention'");
     stack.exec(&text).await;
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, stopped) = watch::channel(false);
     let (written, read) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut tasks = Vec::new();
     for number in 0..WRITERS {
-        tasks.push(write(&stack, number, Arc::clone(&stop), Arc::clone(&written)).await);
+        tasks.push(write(&stack, number, stopped.clone(), Arc::clone(&written)).await);
     }
     for number in 0..4 {
-        let (stack, stop, read) = (Arc::clone(&stack), Arc::clone(&stop), Arc::clone(&read));
-        tasks.push(tokio::spawn(listen(stack, number, stop, read)));
+        tasks.push(tokio::spawn(listen(Arc::clone(&stack), number, stopped.clone(), Arc::clone(&read))));
     }
-    let samples = watch(&stack, duration).await;
-    stop.store(true, Ordering::Relaxed);
+    let samples = sample(&stack, duration).await;
+    stop.send(true).unwrap();
     for task in tasks {
         task.await.unwrap();
     }
@@ -56,7 +56,7 @@ pub(crate) async fn run(duration: Duration) {
     judge(&samples);
 }
 
-async fn watch(stack: &Stack, duration: Duration) -> Vec<Sample> {
+async fn sample(stack: &Stack, duration: Duration) -> Vec<Sample> {
     let began = Instant::now();
     let mut samples = Vec::new();
     for number in 1..=SAMPLES {
@@ -96,13 +96,13 @@ fn judge(samples: &[Sample]) {
 }
 
 /// Inserts, updates and deletes in turn, so that the table does not grow; every tenth transaction is rolled back.
-async fn write(stack: &Stack, number: i64, stop: Arc<AtomicBool>, written: Arc<AtomicU64>) -> JoinHandle<()> {
+async fn write(stack: &Stack, number: i64, stopped: watch::Receiver<bool>, written: Arc<AtomicU64>) -> JoinHandle<()> {
     let session = stack.session().await;
     tokio::spawn(async move {
         let mut pace = interval(PACE);
         for turn in 0_i64.. {
             pace.tick().await;
-            if stop.load(Ordering::Relaxed) {
+            if *stopped.borrow() {
                 return;
             }
             let id = number + WRITERS * (turn % 100);
@@ -118,17 +118,18 @@ async fn write(stack: &Stack, number: i64, stop: Arc<AtomicBool>, written: Arc<A
 }
 
 /// Listens; three of four come back again and again.
-async fn listen(stack: Arc<Stack>, number: u64, stop: Arc<AtomicBool>, read: Arc<AtomicU64>) {
+async fn listen(stack: Arc<Stack>, number: u64, mut stopped: watch::Receiver<bool>, read: Arc<AtomicU64>) {
     let address = stack.sidecar.address();
     let mut cursor = stack.text("select head from realtime.status()").await.parse().unwrap();
-    while !stop.load(Ordering::Relaxed) {
+    loop {
         let mut line = Line::open(address, "table:t", cursor).await.unwrap();
         let end = if number == 0 { u64::MAX } else { number * 50 };
         for _ in 0..end {
-            if stop.load(Ordering::Relaxed) {
-                return;
+            // Behind the last write there is no event to wait for.
+            tokio::select! {
+                event = line.event() => drop(event.unwrap()),
+                _ = stopped.wait_for(|stopped| *stopped) => return,
             }
-            line.event().await.unwrap();
             read.fetch_add(1, Ordering::Relaxed);
         }
         cursor = line.cursor;
