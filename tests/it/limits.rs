@@ -191,3 +191,19 @@ async fn a_silent_connection_is_pinged_and_one_that_answers_stays() {
     stack.exec("insert into t values (1)").await;
     assert_eq!(client.event().await.record()["id"], 1);
 }
+
+/// The reader has a session beside the pool. Until it has that, others wait.
+#[tokio::test]
+async fn a_pool_of_one_connection_serves_everybody() {
+    let pool = Stack::builder().sql(&format!("{TABLE}{ROOMS}")).set("REALTIME_DATABASE_POOL_SIZE_MAX", "1");
+    let stack = pool.start().await;
+    let mut client = stack.native_as(ADA).await;
+    client.subscribe("table:t").await;
+    client.subscribe("room:1").await;
+    stack.exec("insert into t values (1)").await;
+    assert_eq!(client.event().await.record()["id"], 1);
+    for n in 0..5 {
+        assert_eq!(client.publish("room:1", "e", json!(n)).await.kind(), "ack");
+        assert_eq!(client.event().await["payload"]["payload"], n);
+    }
+}
